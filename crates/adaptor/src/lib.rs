@@ -1,0 +1,1 @@
+//! cloud-api-adaptor: the node daemon that gives every peer pod its VM.

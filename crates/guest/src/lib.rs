@@ -1,0 +1,1 @@
+//! peerpods-guest: PID 1 of a peer pod VM: boot, network, agent, images, containers.

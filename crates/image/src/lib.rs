@@ -1,0 +1,1 @@
+//! The VM image: kernel and initrd, built deterministically.

@@ -1,0 +1,1 @@
+//! Peer pod VMs as QEMU processes on the worker node itself.

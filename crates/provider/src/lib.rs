@@ -1,0 +1,44 @@
+//! The provider contract: what launches, describes and ends peer pod VMs.
+//!
+//! Guarantees that every provider gives, and that [`conformance`] checks:
+//! - [`Provider::launch`] is idempotent by [`LaunchToken`]: however often, however interrupted, at most
+//!   one instance ever exists for one token.
+//! - Ownership is recorded with the instance itself, atomically with its creation, so that
+//!   [`Provider::list`] finds every instance after any crash.
+//! - [`Provider::terminate`] answers success only when the instance is gone, and for an instance that
+//!   is not there.
+
+pub mod conformance;
+mod error;
+pub mod fake;
+mod types;
+
+pub use error::ProviderError;
+pub use types::*;
+
+use async_trait::async_trait;
+
+/// What launches, describes and ends peer pod VMs in one place (a cloud region, this machine).
+#[async_trait]
+pub trait Provider: Send + Sync + 'static {
+    /// Launches the instance of `request.token`, or finds the one launched for it before.
+    ///
+    /// Returns once the instance exists and its addresses are known, which is before it has booted.
+    /// Cancelling the future leaves nothing that [`Provider::find`] would not show.
+    async fn launch(&self, request: &LaunchRequest) -> Result<Instance, ProviderError>;
+
+    /// The living instance that was launched for `token`, if any.
+    async fn find(&self, token: &LaunchToken) -> Result<Option<Instance>, ProviderError>;
+
+    /// Whether the instance still lives.
+    async fn describe(&self, id: &InstanceId) -> Result<InstanceStatus, ProviderError>;
+
+    /// Ends the instance; success means that it is gone, or never was.
+    async fn terminate(&self, id: &InstanceId) -> Result<(), ProviderError>;
+
+    /// All living instances whose owner is this cluster and, where given, this node.
+    async fn list(&self, scope: &OwnerScope) -> Result<Vec<OwnedInstance>, ProviderError>;
+
+    /// The last lines that the instance wrote on its console: the cause of a failed boot, for a person.
+    async fn console_tail(&self, id: &InstanceId) -> Option<String>;
+}

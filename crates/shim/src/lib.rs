@@ -1,0 +1,1 @@
+//! containerd-shim-kata-v2: translates the containerd task API to the Kata agent API of the VM.

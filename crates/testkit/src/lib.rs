@@ -1,0 +1,62 @@
+//! Real Kubernetes, registry and VMs for tests; one file of tests per behaviour.
+//!
+//! A scenario reads like a shell session against the test bed that `make up` started. Most run twice:
+//! with runc, which shows that the scenario itself is right, and as peer pods.
+
+mod bed;
+mod pod;
+mod wait;
+
+pub use bed::{Bed, Output};
+pub use pod::{Pod, PodBuilder, container};
+pub use wait::wait_for;
+
+/// Who runs a scenario's pods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Runtime {
+    /// The node's runc: the reference that every scenario must pass first.
+    Runc,
+    /// A VM of its own for every pod.
+    PeerPod,
+}
+
+impl Runtime {
+    /// The pod's `runtimeClassName`, where it has one.
+    pub fn class(self) -> Option<&'static str> {
+        match self {
+            Self::Runc => None,
+            Self::PeerPod => Some("kata-remote"),
+        }
+    }
+
+    /// A suffix for names.
+    pub fn suffix(self) -> &'static str {
+        match self {
+            Self::Runc => "runc",
+            Self::PeerPod => "peer",
+        }
+    }
+}
+
+/// Defines a scenario: one test with runc, the reference, and one with peer pods.
+#[macro_export]
+macro_rules! scenario {
+    ($(#[$meta:meta])* $name:ident, $bed:ident, $runtime:ident, $body:block) => {
+        $(#[$meta])*
+        mod $name {
+            use super::*;
+
+            fn scenario($bed: &$crate::Bed, $runtime: $crate::Runtime) $body
+
+            #[test]
+            fn with_runc() {
+                scenario(&$crate::Bed::connect(), $crate::Runtime::Runc);
+            }
+
+            #[test]
+            fn as_peer_pod() {
+                scenario(&$crate::Bed::connect(), $crate::Runtime::PeerPod);
+            }
+        }
+    };
+}

@@ -1,0 +1,10 @@
+//! What a user of peer pods sees, on the real Kubernetes of the test bed.
+
+mod exec;
+mod failures;
+mod files;
+mod lifecycle;
+mod logs;
+mod network;
+mod nothing_left;
+mod workload;
