@@ -1,1 +1,3 @@
-//! peerpods-guest: PID 1 of a peer pod VM: boot, network, agent, images, containers.
+//! PID 1 of a peer pod VM: boot, network, agent, images, containers.
+
+pub mod image;

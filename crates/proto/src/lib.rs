@@ -5,3 +5,6 @@ mod generated {
     include!(concat!(env!("OUT_DIR"), "/mod.rs"));
 }
 pub use generated::*;
+
+pub mod payload;
+pub mod spec;

@@ -1,1 +1,4 @@
-//! The pod network between worker and VM, and the mutual TLS of the agent channel.
+//! What runs between a worker node and a peer pod VM: the pod network, and the mutual TLS of the agent channel.
+
+pub mod channel;
+pub mod network;

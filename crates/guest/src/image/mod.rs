@@ -1,0 +1,1 @@
+//! Container images: pulled from the registry, verified, unpacked, mounted.

@@ -1,0 +1,1 @@
+//! The OCI runtime specification on the wire of the agent protocol, and back.

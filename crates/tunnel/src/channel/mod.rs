@@ -1,0 +1,1 @@
+//! Mutual TLS of the agent channel: identities, the join, connections.

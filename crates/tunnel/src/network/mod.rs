@@ -1,0 +1,1 @@
+//! The pod network: one unicast VXLAN per pod, and its two ends.

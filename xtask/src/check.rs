@@ -1,0 +1,32 @@
+//! `cargo xtask check`: all that can be said of the code without running it.
+
+mod directions;
+mod tidy;
+
+use anyhow::Result;
+
+use crate::{
+    process::{cargo, command, output, run, step},
+    tools,
+};
+
+/// Formatting, lints, dependencies and their directions, and the rules of the house.
+pub(crate) fn check() -> Result<()> {
+    step("formatting", || {
+        run(&mut cargo(&["fmt", "--all", "--check"]))?;
+        let unformatted = output(&mut command("gofmt", &["-l", "testbed"]))?;
+        anyhow::ensure!(unformatted.is_empty(), "run gofmt on:\n{unformatted}");
+        Ok(())
+    })?;
+    step("rules of the house", tidy::check)?;
+    step("directions of dependencies", directions::check)?;
+    step("licences, sources and banned crates", || {
+        let deny = tools::cargo_deny()?;
+        let deny = deny.to_string_lossy();
+        run(&mut command(&deny, &["--offline", "--all-features", "check", "bans", "licenses", "sources"]))
+    })?;
+    step("clippy, warnings are errors", || {
+        let arguments = ["clippy", "--workspace", "--all-targets", "--all-features", "--", "--deny", "warnings"];
+        run(&mut cargo(&arguments))
+    })
+}

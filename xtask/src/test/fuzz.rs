@@ -1,0 +1,30 @@
+//! Every fuzz target for a few seconds: enough to see that it builds, runs and finds nothing at once.
+
+use anyhow::{Context, Result};
+
+use crate::{
+    process::{command, output, root, run},
+    tools,
+};
+
+/// How long each target runs, in seconds.
+const SECONDS_PER_TARGET: u32 = 10;
+
+/// Builds and runs all targets; without a nightly toolchain says so and skips.
+pub(crate) fn fuzz() -> Result<()> {
+    let toolchains = output(&mut command("rustup", &["toolchain", "list"])).unwrap_or_default();
+    if !toolchains.lines().any(|line| line.starts_with("nightly")) {
+        println!("skipped: fuzzing needs a nightly toolchain (`rustup toolchain install nightly`)");
+        return Ok(());
+    }
+    let program = tools::cargo_fuzz()?;
+    let program = program.to_string_lossy();
+    let targets = std::fs::read_dir(root().join("fuzz/fuzz_targets")).context("cannot list the fuzz targets")?;
+    for target in targets {
+        let target = target?.path().file_stem().context("a target has no name")?.to_string_lossy().into_owned();
+        let limit = format!("-max_total_time={SECONDS_PER_TARGET}");
+        let arguments = ["fuzz", "run", &target, "--", &limit, "-rss_limit_mb=2048"];
+        run(command(&program, &arguments).env("RUSTUP_TOOLCHAIN", "nightly"))?;
+    }
+    Ok(())
+}
