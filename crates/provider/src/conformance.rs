@@ -1,1 +1,341 @@
-//! The conformance suite.
+//! The conformance suite: every promise of the contract as a function that a provider's tests call.
+//!
+//! A provider's test makes a [`Place`] and calls [`run_all`], or single promises for a shorter story.
+//! The functions panic where a promise is broken, as tests do, and end what they launched.
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use tokio::time::timeout;
+use zeroize::Zeroizing;
+
+use crate::{
+    Instance, InstanceId, InstanceStatus, LaunchRequest, LaunchToken, Owner, OwnerScope, Provider, Shape,
+};
+
+/// The cluster that the suite's instances belong to; a second one must not see them.
+const CLUSTER: &str = "conformance";
+
+/// The longest that a provider may take to notice an end that it did not cause.
+const NOTICE_LIMIT: Duration = Duration::from_secs(30);
+
+/// How often to ask while waiting for that.
+const NOTICE_INTERVAL: Duration = Duration::from_millis(20);
+
+/// After how long launches are cancelled: before they begin, in their midst, and near their end.
+const CANCELLATIONS: [Duration; 8] = [
+    Duration::ZERO,
+    Duration::from_millis(1),
+    Duration::from_millis(3),
+    Duration::from_millis(10),
+    Duration::from_millis(20),
+    Duration::from_millis(40),
+    Duration::from_millis(80),
+    Duration::from_millis(160),
+];
+
+/// Where a provider launches instances, and what the suite needs beyond the contract.
+#[async_trait]
+pub trait Place: Send + Sync {
+    /// A new provider on this place, as after a restart of the program; all of them see the same instances.
+    fn open(&self) -> Arc<dyn Provider>;
+
+    /// Ends an instance without asking the provider, as a crash does.
+    async fn kill(&self, id: &InstanceId);
+}
+
+/// Checks every promise, one after the other.
+pub async fn run_all(place: &dyn Place) {
+    repeated_launches_make_one_instance(place).await;
+    concurrent_launches_make_one_instance(place).await;
+    different_tokens_make_different_instances(place).await;
+    find_sees_only_the_living(place).await;
+    list_keeps_to_its_scope_and_returns_owners_intact(place).await;
+    terminate_can_be_repeated_and_knows_the_unknown(place).await;
+    a_cancelled_launch_leaves_nothing_hidden(place).await;
+    an_end_from_outside_is_noticed(place).await;
+    a_console_belongs_to_an_instance(place).await;
+}
+
+/// Launching again with the same token finds the instance, also after a restart.
+pub async fn repeated_launches_make_one_instance(place: &dyn Place) {
+    let request = request("repeated", "node-a");
+    let first = launch(&*place.open(), &request).await;
+    let second = launch(&*place.open(), &request).await;
+    assert_eq!(
+        first, second,
+        "a second launch with one token gives the first one's instance"
+    );
+    assert!(!first.addresses.is_empty(), "a launched instance has an address");
+    assert_eq!(
+        listed(&*place.open(), "node-a").await,
+        std::slice::from_ref(&first.id)
+    );
+    end(place, &first.id).await;
+}
+
+/// Many launches at once with one token, from two providers, make one instance.
+pub async fn concurrent_launches_make_one_instance(place: &dyn Place) {
+    let request = request("concurrent", "node-a");
+    let (one, two) = (place.open(), place.open());
+    let (a, b, c, d) = tokio::join!(
+        launch(&*one, &request),
+        launch(&*two, &request),
+        launch(&*one, &request),
+        launch(&*two, &request)
+    );
+    assert!(
+        a == b && b == c && c == d,
+        "launches at once gave different instances: {a:?} {b:?} {c:?} {d:?}"
+    );
+    assert_eq!(listed(&*one, "node-a").await, std::slice::from_ref(&a.id));
+    end(place, &a.id).await;
+}
+
+/// Two tokens never share an instance or an address.
+pub async fn different_tokens_make_different_instances(place: &dyn Place) {
+    let provider = place.open();
+    let (left, right) = (request("left", "node-a"), request("right", "node-a"));
+    let (left, right) = tokio::join!(launch(&*provider, &left), launch(&*provider, &right));
+    assert_ne!(left.id, right.id);
+    assert_ne!(
+        left.addresses, right.addresses,
+        "two living instances share an address"
+    );
+    end(place, &left.id).await;
+    end(place, &right.id).await;
+}
+
+/// `find` answers with the living instance of a token, and with none before its launch and after its end.
+pub async fn find_sees_only_the_living(place: &dyn Place) {
+    let provider = place.open();
+    let request = request("found", "node-a");
+    assert_eq!(
+        find(&*provider, &request.token).await,
+        None,
+        "found before the launch"
+    );
+    let instance = launch(&*provider, &request).await;
+    assert_eq!(find(&*place.open(), &request.token).await, Some(instance.clone()));
+    end(place, &instance.id).await;
+    assert_eq!(
+        find(&*provider, &request.token).await,
+        None,
+        "found after the end"
+    );
+}
+
+/// `list` returns the owners that the launches gave, within the scope and nothing beside it.
+pub async fn list_keeps_to_its_scope_and_returns_owners_intact(place: &dyn Place) {
+    let provider = place.open();
+    let (near, far) = (request("near", "node-a"), request("far", "node-b"));
+    let near_instance = launch(&*provider, &near).await;
+    let far_instance = launch(&*provider, &far).await;
+
+    let list = |cluster: &str, node: Option<&str>| {
+        let scope = OwnerScope {
+            cluster: cluster.to_owned(),
+            node: node.map(str::to_owned),
+        };
+        let provider = place.open();
+        async move {
+            provider
+                .list(&scope)
+                .await
+                .unwrap_or_else(|error| panic!("list: {error}"))
+        }
+    };
+    let on_node = list(CLUSTER, Some("node-a")).await;
+    assert_eq!(on_node.len(), 1, "one node's list: {on_node:?}");
+    assert_eq!(on_node[0].instance, near_instance);
+    assert_eq!(on_node[0].token, near.token);
+    assert_eq!(on_node[0].owner, near.owner, "the owner came back changed");
+
+    let mut in_cluster: Vec<Owner> = list(CLUSTER, None)
+        .await
+        .into_iter()
+        .map(|found| found.owner)
+        .collect();
+    in_cluster.sort_by(|left, right| left.node.cmp(&right.node));
+    assert_eq!(in_cluster, [near.owner, far.owner]);
+    assert_eq!(
+        list("another-cluster", None).await,
+        [],
+        "another cluster sees ours"
+    );
+
+    end(place, &near_instance.id).await;
+    end(place, &far_instance.id).await;
+    assert_eq!(list(CLUSTER, None).await, [], "listed after the end");
+}
+
+/// `terminate` succeeds for what lives, what has ended, and what never was.
+pub async fn terminate_can_be_repeated_and_knows_the_unknown(place: &dyn Place) {
+    let provider = place.open();
+    let instance = launch(&*provider, &request("ended", "node-a")).await;
+    end(place, &instance.id).await;
+    end(place, &instance.id).await;
+    end(place, &InstanceId::new("i-never-was")).await;
+    assert!(matches!(
+        describe(&*provider, &instance.id).await,
+        InstanceStatus::Gone(_)
+    ));
+    assert!(matches!(
+        describe(&*provider, &InstanceId::new("i-never-was")).await,
+        InstanceStatus::Gone(_)
+    ));
+}
+
+/// Whatever a cancelled launch leaves, `find` and `list` show it, and launching again gives one instance.
+pub async fn a_cancelled_launch_leaves_nothing_hidden(place: &dyn Place) {
+    for (round, delay) in CANCELLATIONS.into_iter().enumerate() {
+        let request = request(&format!("cancelled-{round}"), "node-a");
+        let provider = place.open();
+        cancel_after(delay, provider.launch(&request)).await;
+
+        let found: Vec<InstanceId> = find(&*provider, &request.token)
+            .await
+            .map(|instance| instance.id)
+            .into_iter()
+            .collect();
+        assert_eq!(
+            listed(&*provider, "node-a").await,
+            found,
+            "cancelled after {delay:?}"
+        );
+
+        let again = launch(&*place.open(), &request).await;
+        assert!(
+            found.is_empty() || found == [again.id.clone()],
+            "a second instance after {delay:?}"
+        );
+        assert_eq!(
+            listed(&*provider, "node-a").await,
+            std::slice::from_ref(&again.id),
+            "cancelled after {delay:?}"
+        );
+        end(place, &again.id).await;
+        assert_eq!(
+            listed(&*provider, "node-a").await,
+            [],
+            "cancelled after {delay:?}"
+        );
+    }
+}
+
+/// An instance that ended by itself is gone for `describe`, `find` and `list`, and can be terminated.
+pub async fn an_end_from_outside_is_noticed(place: &dyn Place) {
+    let provider = place.open();
+    let request = request("killed", "node-a");
+    let instance = launch(&*provider, &request).await;
+    assert_eq!(describe(&*provider, &instance.id).await, InstanceStatus::Alive);
+
+    place.kill(&instance.id).await;
+    let deadline = Instant::now() + NOTICE_LIMIT;
+    while describe(&*provider, &instance.id).await == InstanceStatus::Alive {
+        assert!(
+            Instant::now() < deadline,
+            "the end was not noticed in {NOTICE_LIMIT:?}"
+        );
+        tokio::time::sleep(NOTICE_INTERVAL).await;
+    }
+    assert_eq!(find(&*provider, &request.token).await, None);
+    assert_eq!(listed(&*provider, "node-a").await, []);
+    end(place, &instance.id).await;
+}
+
+/// A console's tail is there for a living instance, and asking for an unknown one's is no error.
+pub async fn a_console_belongs_to_an_instance(place: &dyn Place) {
+    let provider = place.open();
+    let instance = launch(&*provider, &request("console", "node-a")).await;
+    assert!(
+        provider.console_tail(&instance.id).await.is_some(),
+        "a living instance has a console"
+    );
+    assert_eq!(provider.console_tail(&InstanceId::new("i-never-was")).await, None);
+    end(place, &instance.id).await;
+}
+
+/// A request with every field filled, so that a field which a provider drops is noticed.
+pub fn request(name: &str, node: &str) -> LaunchRequest {
+    LaunchRequest {
+        token: LaunchToken::try_from(format!("conformance-{name}")).unwrap_or_else(|error| panic!("{error}")),
+        owner: Owner {
+            cluster: CLUSTER.to_owned(),
+            node: node.to_owned(),
+            sandbox: format!("sandbox-{name}"),
+            pod_namespace: "namespace with \"quotes\" and ünïcode".to_owned(),
+            pod_name: name.to_owned(),
+            pod_uid: Some("8a7c0f6e-0000-4000-8000-000000000000".to_owned()),
+        },
+        shape: Shape::default(),
+        name: format!("podvm-{name}"),
+        tags: BTreeMap::from([("team".to_owned(), "storage".to_owned())]),
+        payload: Zeroizing::new(b"#cloud-config\n".to_vec()),
+    }
+}
+
+/// Polls the launch for at most `delay`, and at least once, then drops it.
+async fn cancel_after<T>(delay: Duration, launch: impl Future<Output = T>) {
+    let mut launch = pin!(launch);
+    drop(timeout(delay, &mut launch).await);
+}
+
+async fn launch(provider: &dyn Provider, request: &LaunchRequest) -> Instance {
+    provider
+        .launch(request)
+        .await
+        .unwrap_or_else(|error| panic!("launch {}: {}", request.token, chain(&error)))
+}
+
+async fn find(provider: &dyn Provider, token: &LaunchToken) -> Option<Instance> {
+    provider
+        .find(token)
+        .await
+        .unwrap_or_else(|error| panic!("find {token}: {}", chain(&error)))
+}
+
+async fn describe(provider: &dyn Provider, id: &InstanceId) -> InstanceStatus {
+    provider
+        .describe(id)
+        .await
+        .unwrap_or_else(|error| panic!("describe {id}: {}", chain(&error)))
+}
+
+async fn end(place: &dyn Place, id: &InstanceId) {
+    place
+        .open()
+        .terminate(id)
+        .await
+        .unwrap_or_else(|error| panic!("terminate {id}: {}", chain(&error)));
+}
+
+/// The ids that one node's list shows.
+async fn listed(provider: &dyn Provider, node: &str) -> Vec<InstanceId> {
+    let scope = OwnerScope {
+        cluster: CLUSTER.to_owned(),
+        node: Some(node.to_owned()),
+    };
+    let found = provider
+        .list(&scope)
+        .await
+        .unwrap_or_else(|error| panic!("list: {}", chain(&error)));
+    found.into_iter().map(|found| found.instance.id).collect()
+}
+
+/// An error with all its causes, on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
+}

@@ -1,1 +1,314 @@
-//! The fake provider.
+//! A provider in memory, for tests of what uses providers.
+//!
+//! It keeps every promise of the contract and can be made to misbehave as real ones do: [`FakeProvider::fail_next`]
+//! queues faults, each of which strikes the next call of its kind once.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::{IpAddr, Ipv4Addr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+
+use crate::{
+    Instance, InstanceId, InstanceStatus, LaunchRequest, LaunchToken, OwnedInstance, OwnerScope, Provider,
+    ProviderError,
+};
+
+/// Instances answer at documentation addresses (RFC 5737) unless told otherwise, which nobody can reach.
+const ADDRESS_PREFIX: [u8; 3] = [192, 0, 2];
+
+/// One of the provider's calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// [`Provider::launch`]
+    Launch,
+    /// [`Provider::find`]
+    Find,
+    /// [`Provider::describe`]
+    Describe,
+    /// [`Provider::terminate`]
+    Terminate,
+    /// [`Provider::list`]
+    List,
+}
+
+impl Call {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Launch => "launch",
+            Self::Find => "find",
+            Self::Describe => "describe",
+            Self::Terminate => "terminate",
+            Self::List => "list",
+        }
+    }
+}
+
+/// What goes wrong with one call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The call takes effect and then its answer is lost.
+    LoseReply,
+    /// The call fails on the way and has no effect.
+    LoseRequest,
+    /// The call is refused because there were too many.
+    Throttle,
+    /// The call is refused because there is no room.
+    Capacity,
+    /// The call is refused because it is not permitted.
+    Deny,
+    /// The call is refused because it can never succeed.
+    Invalid,
+    /// The instance does not end in the time allowed; it lives on.
+    StillAlive,
+    /// The call waits this long and then succeeds.
+    Slow(Duration),
+}
+
+/// A provider in memory. Clones share their instances, like two handles on one cloud.
+#[derive(Clone, Debug, Default)]
+pub struct FakeProvider {
+    cloud: Arc<Mutex<Cloud>>,
+}
+
+#[derive(Debug, Default)]
+struct Cloud {
+    instances: BTreeMap<InstanceId, FakeInstance>,
+    faults: VecDeque<(Call, Fault)>,
+    calls: Vec<Call>,
+    launched: usize,
+    address: Option<IpAddr>,
+}
+
+#[derive(Debug)]
+struct FakeInstance {
+    request: LaunchRequest,
+    instance: Instance,
+    life: Life,
+    console: String,
+}
+
+#[derive(Debug)]
+enum Life {
+    Alive,
+    Ended(String),
+}
+
+impl FakeInstance {
+    fn is_alive(&self) -> bool {
+        matches!(self.life, Life::Alive)
+    }
+
+    fn owned(&self) -> OwnedInstance {
+        OwnedInstance {
+            instance: self.instance.clone(),
+            token: self.request.token.clone(),
+            owner: self.request.owner.clone(),
+        }
+    }
+}
+
+impl Cloud {
+    fn living(&self) -> impl Iterator<Item = &FakeInstance> {
+        self.instances.values().filter(|instance| instance.is_alive())
+    }
+
+    fn of_token(&self, token: &LaunchToken) -> Option<&FakeInstance> {
+        self.instances
+            .values()
+            .find(|instance| instance.request.token == *token)
+    }
+
+    fn launch(&mut self, request: &LaunchRequest) -> Instance {
+        if let Some(existing) = self.of_token(&request.token) {
+            return existing.instance.clone();
+        }
+        self.launched += 1;
+        let [a, b, c] = ADDRESS_PREFIX;
+        let host = u8::try_from(self.launched % 254 + 1).unwrap_or(1);
+        let instance = Instance {
+            id: InstanceId::new(format!("fake-{:04}", self.launched)),
+            addresses: vec![self.address.unwrap_or(Ipv4Addr::new(a, b, c, host).into())],
+        };
+        self.instances.insert(
+            instance.id.clone(),
+            FakeInstance {
+                request: request.clone(),
+                instance: instance.clone(),
+                life: Life::Alive,
+                console: format!("{} starts\n", instance.id),
+            },
+        );
+        instance
+    }
+
+    fn end(&mut self, id: &InstanceId, reason: &str) {
+        if let Some(instance) = self.instances.get_mut(id).filter(|instance| instance.is_alive()) {
+            instance.life = Life::Ended(reason.to_owned());
+        }
+    }
+}
+
+impl FakeProvider {
+    /// A provider without instances.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Lets `fault` strike the next `call` that no earlier fault strikes.
+    pub fn fail_next(&self, call: Call, fault: Fault) {
+        self.cloud().faults.push_back((call, fault));
+    }
+
+    /// All later instances answer at `address`, where a test listens.
+    pub fn answer_at(&self, address: IpAddr) {
+        self.cloud().address = Some(address);
+    }
+
+    /// The living instances.
+    pub fn instances(&self) -> Vec<OwnedInstance> {
+        self.cloud().living().map(FakeInstance::owned).collect()
+    }
+
+    /// How many instances were ever made.
+    pub fn launched(&self) -> usize {
+        self.cloud().launched
+    }
+
+    /// The calls so far, in order; the refused ones too.
+    pub fn calls(&self) -> Vec<Call> {
+        self.cloud().calls.clone()
+    }
+
+    /// What an instance was launched with: its shape, and the payload that its guest would read.
+    pub fn request(&self, id: &InstanceId) -> Option<LaunchRequest> {
+        self.cloud()
+            .instances
+            .get(id)
+            .map(|instance| instance.request.clone())
+    }
+
+    /// Ends an instance from outside, as a crash or a spot interruption does.
+    pub fn kill(&self, id: &InstanceId) {
+        self.cloud().end(id, "the instance was killed from outside");
+    }
+
+    /// Lets an instance write on its console.
+    pub fn write_console(&self, id: &InstanceId, text: &str) {
+        if let Some(instance) = self.cloud().instances.get_mut(id) {
+            instance.console.push_str(text);
+        }
+    }
+
+    fn cloud(&self) -> MutexGuard<'_, Cloud> {
+        self.cloud.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Performs a call with the fault that is queued for it, if any. Never holds the lock while waiting.
+    async fn perform<T>(
+        &self,
+        call: Call,
+        subject: &str,
+        effect: impl FnOnce(&mut Cloud) -> T,
+    ) -> Result<T, ProviderError> {
+        let action = call.name();
+        let lost = |message: &str| ProviderError::Failed {
+            action,
+            subject: subject.to_owned(),
+            source: message.into(),
+        };
+        let fault = {
+            let mut cloud = self.cloud();
+            cloud.calls.push(call);
+            let position = cloud.faults.iter().position(|(struck, _)| *struck == call);
+            position.and_then(|index| cloud.faults.remove(index))
+        };
+        match fault.map(|(_, fault)| fault) {
+            None => {}
+            Some(Fault::Slow(delay)) => tokio::time::sleep(delay).await,
+            Some(Fault::LoseReply) => {
+                effect(&mut self.cloud());
+                return Err(lost("the reply was lost"));
+            }
+            Some(Fault::LoseRequest) => return Err(lost("the request was lost")),
+            Some(Fault::Throttle) => return Err(ProviderError::Throttled { action }),
+            Some(Fault::Capacity) => {
+                return Err(ProviderError::Capacity("the fake cloud is full".to_owned()));
+            }
+            Some(Fault::Deny) => {
+                return Err(ProviderError::Denied {
+                    action,
+                    message: "the fake cloud says no".to_owned(),
+                });
+            }
+            Some(Fault::Invalid) => {
+                return Err(ProviderError::InvalidRequest(
+                    "the fake cloud has no such thing".to_owned(),
+                ));
+            }
+            Some(Fault::StillAlive) => return Err(ProviderError::StillAlive(InstanceId::new(subject))),
+        }
+        // A cancelled call stops here at the latest: what follows happens at once.
+        tokio::task::yield_now().await;
+        Ok(effect(&mut self.cloud()))
+    }
+}
+
+#[async_trait]
+impl Provider for FakeProvider {
+    async fn launch(&self, request: &LaunchRequest) -> Result<Instance, ProviderError> {
+        self.perform(Call::Launch, request.token.as_str(), |cloud| {
+            cloud.launch(request)
+        })
+        .await
+    }
+
+    async fn find(&self, token: &LaunchToken) -> Result<Option<Instance>, ProviderError> {
+        self.perform(Call::Find, token.as_str(), |cloud| {
+            cloud
+                .of_token(token)
+                .filter(|found| found.is_alive())
+                .map(|found| found.instance.clone())
+        })
+        .await
+    }
+
+    async fn describe(&self, id: &InstanceId) -> Result<InstanceStatus, ProviderError> {
+        self.perform(Call::Describe, id.as_str(), |cloud| {
+            match cloud.instances.get(id).map(|found| &found.life) {
+                Some(Life::Alive) => InstanceStatus::Alive,
+                Some(Life::Ended(reason)) => InstanceStatus::Gone(reason.clone()),
+                None => InstanceStatus::Gone("no such instance".to_owned()),
+            }
+        })
+        .await
+    }
+
+    async fn terminate(&self, id: &InstanceId) -> Result<(), ProviderError> {
+        self.perform(Call::Terminate, id.as_str(), |cloud| {
+            cloud.end(id, "the instance was terminated")
+        })
+        .await
+    }
+
+    async fn list(&self, scope: &OwnerScope) -> Result<Vec<OwnedInstance>, ProviderError> {
+        self.perform(Call::List, &scope.cluster, |cloud| {
+            cloud
+                .living()
+                .map(FakeInstance::owned)
+                .filter(|owned| scope.contains(&owned.owner))
+                .collect()
+        })
+        .await
+    }
+
+    async fn console_tail(&self, id: &InstanceId) -> Option<String> {
+        self.cloud()
+            .instances
+            .get(id)
+            .map(|instance| instance.console.clone())
+    }
+}

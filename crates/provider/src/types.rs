@@ -21,8 +21,14 @@ impl TryFrom<String> for LaunchToken {
 
     fn try_from(text: String) -> Result<Self, InvalidToken> {
         let valid = (1..=64).contains(&text.len())
-            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-        if valid { Ok(Self(text)) } else { Err(InvalidToken(text)) }
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        if valid {
+            Ok(Self(text))
+        } else {
+            Err(InvalidToken(text))
+        }
     }
 }
 

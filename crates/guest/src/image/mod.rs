@@ -1,1 +1,30 @@
 //! Container images: pulled from the registry, verified, unpacked, mounted.
+//!
+//! ```text
+//! reference ─► manifest (index ─► this platform's) ─► config ─► layers, some at a time:
+//!    registry ─► compressed digest ─► decompress ─► diff id ─► unpack into incoming/ ─► rename to layers/<diff id>
+//! ```
+//!
+//! A layer directory that can be seen under `layers/` is whole and its content was checked against the diff id
+//! in the image configuration, which in turn was checked against the manifest. Layers are kept by diff id, so
+//! containers that share a layer share one directory and one download.
+
+mod digest;
+mod error;
+mod failure;
+mod layer;
+pub mod limits;
+mod manifest;
+mod overlay;
+mod reference;
+mod registry;
+mod store;
+mod unpack;
+
+pub use digest::Digest;
+pub use error::{ImageError, Unreachable};
+pub use overlay::mount_rootfs;
+pub use reference::ImageReference;
+pub use registry::Credentials;
+pub use store::{ImageStore, LayerPath, PullSettings, PulledImage};
+pub use unpack::unpack_layer;

@@ -1,0 +1,232 @@
+//! Talking to one registry for one pull: authorization, bounded documents, layer streams.
+
+use std::{future::Future, sync::Once, time::Duration};
+
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use oci_client::{
+    Client, RegistryOperation,
+    client::{Certificate, CertificateEncoding, ClientConfig, ClientProtocol},
+    secrets::RegistryAuth,
+};
+use zeroize::Zeroizing;
+
+use super::{
+    Digest, ImageError, ImageReference, failure, limits,
+    manifest::{ACCEPTED_MANIFESTS, Descriptor},
+};
+
+/// How to prove to a registry who asks.
+#[derive(Clone)]
+pub enum Credentials {
+    /// A user name and password, also good for fetching a token.
+    Basic {
+        /// The user's name.
+        username: String,
+        /// The user's password.
+        password: Zeroizing<String>,
+    },
+    /// A token for the registry itself.
+    Token(Zeroizing<String>),
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Credentials::Basic { username, .. } => write!(formatter, "Basic({username}, redacted)"),
+            Credentials::Token(_) => write!(formatter, "Token(redacted)"),
+        }
+    }
+}
+
+/// Who is asking, after the registry said what it wants to see.
+enum Authorization {
+    Anonymous,
+    Token(Zeroizing<String>),
+    Basic(String, Zeroizing<String>),
+}
+
+/// The clients for one pull. The registry library keeps the first credentials it sees for a registry, so a
+/// client lives no longer than the pull whose credentials it holds.
+pub(super) struct Registry<'a> {
+    image: &'a ImageReference,
+    scheme: &'static str,
+    library: Client,
+    documents: reqwest::Client,
+    authorization: Authorization,
+}
+
+impl<'a> Registry<'a> {
+    /// Makes the clients and asks the registry what authorization it wants.
+    pub(super) async fn connect(
+        image: &'a ImageReference,
+        credentials: Option<Credentials>,
+        insecure_registries: &[String],
+    ) -> Result<Registry<'a>, ImageError> {
+        install_tls_provider();
+        let insecure = insecure_registries.iter().any(|registry| registry == image.registry_host());
+        let library = library_client(insecure_registries)?;
+        let documents = document_client()?;
+        let secret = match &credentials {
+            None => RegistryAuth::Anonymous,
+            Some(Credentials::Basic { username, password }) => {
+                RegistryAuth::Basic(username.clone(), password.to_string())
+            }
+            Some(Credentials::Token(token)) => RegistryAuth::Bearer(token.to_string()),
+        };
+        let token = retried(|| authorize(&library, image, &secret)).await?;
+        let authorization = match (token, credentials) {
+            (Some(token), _) | (None, Some(Credentials::Token(token))) => Authorization::Token(token),
+            (None, Some(Credentials::Basic { username, password })) => Authorization::Basic(username, password),
+            (None, None) => Authorization::Anonymous,
+        };
+        let scheme = if insecure { "http" } else { "https" };
+        Ok(Registry { image, scheme, library, documents, authorization })
+    }
+
+    pub(super) fn image(&self) -> &ImageReference {
+        self.image
+    }
+
+    /// A manifest or index by tag or digest, as the bytes that are digested.
+    pub(super) async fn manifest(&self, version: &str) -> Result<Vec<u8>, ImageError> {
+        let url = self.url("manifests", version);
+        let subject = format!("the manifest of {}", self.image);
+        let body = retried(|| self.document(&url, &subject, limits::MANIFEST_BYTES)).await?;
+        // A tag is the registry's word, a digest is not.
+        if let Ok(digest) = version.parse::<Digest>() {
+            digest.verify(&subject, Digest::of(&body))?;
+        }
+        Ok(body)
+    }
+
+    /// The image configuration, verified.
+    pub(super) async fn config(&self, digest: Digest) -> Result<Vec<u8>, ImageError> {
+        let url = self.url("blobs", &digest.to_string());
+        let subject = format!("the configuration of {}", self.image);
+        let body = retried(|| self.document(&url, &subject, limits::CONFIG_BYTES)).await?;
+        digest.verify(&subject, Digest::of(&body))?;
+        Ok(body)
+    }
+
+    /// A layer's bytes; the stream ends with an error unless they have the layer's digest.
+    pub(super) async fn layer(
+        &self,
+        layer: &Descriptor,
+    ) -> Result<BoxStream<'static, std::io::Result<Bytes>>, ImageError> {
+        let digest = layer.digest.to_string();
+        let answer = self.library.pull_blob_stream(self.image.inner(), digest.as_str()).await;
+        Ok(answer.map_err(|error| failure::from_registry(self.image, error))?.stream)
+    }
+
+    fn url(&self, kind: &str, version: &str) -> String {
+        let host = self.image.registry_host();
+        format!("{}://{host}/v2/{}/{kind}/{version}", self.scheme, self.image.inner().repository())
+    }
+
+    /// A small document. The registry library would read one of any size.
+    async fn document(&self, url: &str, subject: &str, limit: u64) -> Result<Vec<u8>, ImageError> {
+        let request = self.documents.get(url).header(reqwest::header::ACCEPT, ACCEPTED_MANIFESTS);
+        let request = match &self.authorization {
+            Authorization::Anonymous => request,
+            Authorization::Token(token) => request.bearer_auth(token.as_str()),
+            Authorization::Basic(username, password) => request.basic_auth(username, Some(password.as_str())),
+        };
+        let unreachable = |error| failure::from_request(self.image, &error);
+        let mut response = request.send().await.map_err(unreachable)?;
+        let status = response.status();
+        let too_large =
+            || ImageError::LimitExceeded { subject: subject.to_owned(), limit, unit: "bytes" };
+        if response.content_length().is_some_and(|length| length > limit) {
+            return Err(too_large());
+        }
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
+            body.extend_from_slice(&chunk);
+            if body.len() as u64 > limit {
+                return Err(too_large());
+            }
+        }
+        if status.is_success() {
+            return Ok(body);
+        }
+        Err(failure::from_status(self.image, status.as_u16(), &body))
+    }
+}
+
+async fn authorize(
+    library: &Client,
+    image: &ImageReference,
+    secret: &RegistryAuth,
+) -> Result<Option<Zeroizing<String>>, ImageError> {
+    let answer = library.auth(image.inner(), secret, RegistryOperation::Pull);
+    match tokio::time::timeout(limits::AUTHORIZATION_TIMEOUT, answer).await {
+        Ok(answer) => {
+            answer.map(|token| token.map(Zeroizing::new)).map_err(|error| failure::from_registry(image, error))
+        }
+        Err(_) => Err(ImageError::RegistryUnreachable {
+            registry: image.registry_host().to_owned(),
+            cause: super::Unreachable::Stalled,
+        }),
+    }
+}
+
+/// Repeats what failed in a way that may pass, a named number of times.
+pub(super) async fn retried<T, F>(mut operation: impl FnMut() -> F) -> Result<T, ImageError>
+where
+    F: Future<Output = Result<T, ImageError>>,
+{
+    let mut pause: Duration = limits::FIRST_PAUSE;
+    for _ in 1..limits::NETWORK_ATTEMPTS {
+        match operation().await {
+            Err(error) if error.retryable() => {
+                tracing::info!(%error, ?pause, "trying again");
+                tokio::time::sleep(pause).await;
+                pause *= 4;
+            }
+            answer => return answer,
+        }
+    }
+    operation().await
+}
+
+/// Both TLS users find the provider in the process; another part of the program may have been first.
+fn install_tls_provider() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    });
+}
+
+/// The guest has no certificate files, so the public roots are built in and nothing else is trusted.
+fn library_client(insecure_registries: &[String]) -> Result<Client, ImageError> {
+    let roots = webpki_root_certs::TLS_SERVER_ROOT_CERTS
+        .iter()
+        .map(|root| Certificate { encoding: CertificateEncoding::Der, data: root.to_vec() })
+        .collect();
+    let config = ClientConfig {
+        protocol: ClientProtocol::HttpsExcept(insecure_registries.to_vec()),
+        tls_certs_only: roots,
+        read_timeout: Some(limits::STALL_TIMEOUT),
+        connect_timeout: Some(limits::CONNECT_TIMEOUT),
+        user_agent: concat!("peerpods-guest/", env!("CARGO_PKG_VERSION")),
+        ..ClientConfig::default()
+    };
+    Client::try_from(config).map_err(|error| ImageError::Client { reason: error.to_string() })
+}
+
+fn document_client() -> Result<reqwest::Client, ImageError> {
+    let failed = |error: reqwest::Error| ImageError::Client { reason: error.to_string() };
+    let roots = webpki_root_certs::TLS_SERVER_ROOT_CERTS
+        .iter()
+        .map(|root| reqwest::Certificate::from_der(root))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(failed)?;
+    reqwest::Client::builder()
+        .tls_certs_only(roots)
+        .read_timeout(limits::STALL_TIMEOUT)
+        .connect_timeout(limits::CONNECT_TIMEOUT)
+        .user_agent(concat!("peerpods-guest/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .map_err(failed)
+}

@@ -1,0 +1,38 @@
+//! What went into an image and what came out, for people and for publishing.
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// The manifest of one image. It names no paths of the build machine, so it is as reproducible as the image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The kernel's version, for example `6.1.0-56-cloud-amd64`.
+    pub kernel_version: String,
+    /// The guest program that went in.
+    pub guest: FileRecord,
+    /// The kernel that came out, unchanged: `vmlinuz`.
+    pub kernel: FileRecord,
+    /// The initrd that came out: `initrd.img`.
+    pub initrd: FileRecord,
+    /// The modules in load order: `<group> <file>`.
+    pub modules: Vec<String>,
+}
+
+/// Size and digest of one file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileRecord {
+    /// Its size in bytes.
+    pub bytes: usize,
+    /// SHA-256 in hex.
+    pub sha256: String,
+}
+
+impl FileRecord {
+    /// Measures `contents`.
+    pub fn of(contents: &[u8]) -> Self {
+        Self {
+            bytes: contents.len(),
+            sha256: hex::encode(Sha256::digest(contents)),
+        }
+    }
+}

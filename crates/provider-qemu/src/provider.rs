@@ -1,0 +1,428 @@
+//! The provider's calls, each under the state lock, each starting from what is on disk.
+
+use std::{
+    fs,
+    io::Write,
+    net::Ipv4Addr,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use peerpods_provider::{
+    Instance, InstanceId, InstanceStatus, LaunchRequest, LaunchToken, OwnedInstance, OwnerScope, Provider,
+    ProviderError,
+};
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use tokio::{process::Command, sync::OnceCell};
+
+use crate::{
+    Accelerator, QemuSettings, accelerator, console,
+    error::QemuError,
+    instance::{InstanceDirectory, Phase, Presence, Record},
+    lock::{self, StateLock},
+    machine::{Engine, Machine},
+    process, qmp,
+    shape::{self, Plan},
+    tap,
+};
+
+/// The longest from QEMU's start to its main loop; usually a tenth of a second.
+const START_LIMIT: Duration = Duration::from_secs(15);
+
+/// The longest from a kill to the end; giving a large VM's memory back takes a while.
+const END_LIMIT: Duration = Duration::from_secs(10);
+
+/// How often to look while waiting for either.
+const LOOK_INTERVAL: Duration = Duration::from_millis(5);
+
+/// What a kernel says when it gives up.
+const KERNEL_PANIC: &str = "Kernel panic";
+
+/// How many console lines the reason of an end quotes.
+const REASON_LINES: usize = 5;
+
+/// Launches peer pod VMs as QEMU processes on this machine.
+#[derive(Debug)]
+pub struct QemuProvider {
+    settings: QemuSettings,
+    engine: OnceCell<Engine>,
+}
+
+/// What a directory holds when nothing is in between any more.
+enum Settled {
+    Nothing,
+    Alive(Record),
+    Ended(Record),
+}
+
+impl Settled {
+    fn alive(self) -> Option<Record> {
+        match self {
+            Self::Alive(record) => Some(record),
+            Self::Nothing | Self::Ended(_) => None,
+        }
+    }
+}
+
+impl QemuProvider {
+    /// Takes the settings and makes the state directory; VMs that are there already are found again.
+    pub fn new(settings: QemuSettings) -> Result<Self, ProviderError> {
+        settings.check()?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&settings.state_dir)
+            .map_err(QemuError::file("make", &settings.state_dir))
+            .map_err(QemuError::during("open", settings.state_dir.display()))?;
+        Ok(Self {
+            settings,
+            engine: OnceCell::new(),
+        })
+    }
+
+    /// Finds out how guests run here. The first launch does it otherwise, and may then take long.
+    pub async fn prepare(&self) -> Result<(), ProviderError> {
+        self.engine()
+            .await
+            .map(drop)
+            .map_err(QemuError::during("probe", "KVM"))
+    }
+
+    async fn engine(&self) -> Result<Engine, QemuError> {
+        match self.settings.accelerator {
+            Accelerator::Kvm => Ok(Engine::Kvm),
+            Accelerator::Tcg => Ok(Engine::Tcg),
+            Accelerator::Auto => self
+                .engine
+                .get_or_try_init(|| accelerator::probe(&self.settings))
+                .await
+                .copied(),
+        }
+    }
+
+    async fn lock(&self) -> Result<StateLock, QemuError> {
+        StateLock::acquire(&self.settings.state_dir.join("lock")).await
+    }
+
+    /// What is in `directory` once a launch that was cut off has been completed or cleaned away.
+    async fn settle(&self, directory: &InstanceDirectory) -> Result<Settled, QemuError> {
+        match directory.presence()? {
+            Presence::Absent => Ok(Settled::Nothing),
+            Presence::Unfinished => directory.remove().map(|()| Settled::Nothing),
+            Presence::Alive(record) => Ok(Settled::Alive(record)),
+            Presence::Ended(record) => Ok(Settled::Ended(record)),
+            Presence::Starting(record) => match self.complete_start(directory, record).await {
+                Ok(record) => Ok(Settled::Alive(record)),
+                Err(QemuError::Ended(_)) => directory.remove().map(|()| Settled::Nothing),
+                Err(error) => Err(error),
+            },
+        }
+    }
+
+    async fn launch_locked(
+        &self,
+        request: &LaunchRequest,
+        plan: &Plan,
+        engine: Engine,
+    ) -> Result<Instance, ProviderError> {
+        let failed = || QemuError::during("launch", &request.token);
+        let directory = InstanceDirectory::of_token(&self.settings.state_dir, &request.token);
+        match self.settle(&directory).await.map_err(failed())? {
+            Settled::Nothing => {}
+            // One token never gets a second VM: whoever asks again learns from `describe` that it ended.
+            Settled::Alive(record) | Settled::Ended(record) => return Ok(directory.instance(&record)),
+        }
+        let taken = self.clean_and_collect_addresses().map_err(failed())?;
+        let address = self
+            .settings
+            .pool
+            .addresses()
+            .find(|address| !taken.contains(address));
+        let address = address.ok_or_else(|| {
+            ProviderError::Capacity(format!("all addresses of {} are in use", self.settings.pool))
+        })?;
+        let record = self.write_files(&directory, request, address).map_err(failed())?;
+        let started = self.start(&directory, record, request, plan, engine).await;
+        if started.is_err() {
+            // The error says why; what stays would only hold the payload's secret until the next call.
+            self.settle(&directory).await.map_err(failed())?;
+        }
+        started.map_err(failed())
+    }
+
+    /// Removes what crashes and ended VMs left, and answers which addresses are in use.
+    fn clean_and_collect_addresses(&self) -> Result<Vec<Ipv4Addr>, QemuError> {
+        let mut taken = Vec::new();
+        for directory in InstanceDirectory::all(&self.settings.state_dir)? {
+            match directory.presence()? {
+                Presence::Absent => {}
+                Presence::Unfinished => directory.remove()?,
+                Presence::Ended(_) if directory.is_stale() => directory.remove()?,
+                Presence::Ended(_) => {}
+                Presence::Starting(record) | Presence::Alive(record) => taken.push(record.address),
+            }
+        }
+        Ok(taken)
+    }
+
+    /// Makes the directory with everything that QEMU reads. The record comes last: with it, it counts.
+    fn write_files(
+        &self,
+        directory: &InstanceDirectory,
+        request: &LaunchRequest,
+        address: Ipv4Addr,
+    ) -> Result<Record, QemuError> {
+        let path = directory.path();
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .create(path)
+            .map_err(QemuError::file("make", path))?;
+        let network = serde_json::json!({
+            "address": format!("{address}/{}", self.settings.prefix_length),
+            "gateway": self.settings.gateway,
+            "mtu": self.settings.mtu,
+        });
+        write_private(&path.join("network.json"), network.to_string().as_bytes())?;
+        write_private(&directory.user_data(), &request.payload)?;
+        let record = Record {
+            token: request.token.clone(),
+            owner: request.owner.clone(),
+            address,
+            phase: Phase::Prepared,
+        };
+        directory.write_record(&record)?;
+        Ok(record)
+    }
+
+    /// Starts QEMU and waits for its main loop. Dropped at any point, it leaves what `settle` understands.
+    async fn start(
+        &self,
+        directory: &InstanceDirectory,
+        record: Record,
+        request: &LaunchRequest,
+        plan: &Plan,
+        engine: Engine,
+    ) -> Result<Instance, QemuError> {
+        let tap = tap::create(&directory.tap(), &self.settings.bridge, self.settings.mtu).await?;
+        let alive = lock::claim(&directory.alive())?
+            .ok_or_else(|| QemuError::Ended("another process holds its lock".to_owned()))?;
+        let log =
+            fs::File::create(directory.qemu_log()).map_err(QemuError::file("make", directory.qemu_log()))?;
+        let machine = Machine {
+            engine,
+            plan,
+            name: &request.name,
+            address: record.address,
+        };
+        let mut child = Command::new(&self.settings.binary)
+            .args(machine.arguments())
+            .current_dir(directory.path())
+            .stdin(Stdio::from(tap))
+            .stdout(Stdio::from(alive))
+            .stderr(Stdio::from(log))
+            .process_group(0)
+            .spawn()
+            .map_err(|source| QemuError::Spawn {
+                binary: self.settings.binary.clone(),
+                source,
+            })?;
+        limit_files(child.id());
+        // While this program lives it is the parent and must collect the exit status; nobody waits for it.
+        tokio::spawn(async move { child.wait().await });
+
+        let record = self.complete_start(directory, record).await?;
+        tracing::info!(token = %record.token, address = %record.address, ?engine, "VM started");
+        Ok(directory.instance(&record))
+    }
+
+    /// Waits until the VM runs, and records that it does. A VM that ended meanwhile never was one.
+    async fn complete_start(
+        &self,
+        directory: &InstanceDirectory,
+        mut record: Record,
+    ) -> Result<Record, QemuError> {
+        let deadline = Instant::now() + START_LIMIT;
+        loop {
+            let remaining = deadline.saturating_duration_since(Instant::now());
+            let answer = tokio::time::timeout(remaining, qmp::confirm_running(directory.path())).await;
+            if let Ok(Ok(())) = answer {
+                break;
+            }
+            if !lock::is_held(&directory.alive())? {
+                return Err(QemuError::Ended(
+                    console::tail(&directory.qemu_log()).trim().to_owned(),
+                ));
+            }
+            if remaining.is_zero() {
+                process::kill_holder(&directory.alive())?;
+                return Err(QemuError::NotStarted(START_LIMIT));
+            }
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+        // The payload holds a secret, and QEMU has read it.
+        directory.remove_user_data()?;
+        record.phase = Phase::Started;
+        directory.write_record(&record)?;
+        Ok(record)
+    }
+
+    /// Takes one step towards the end: whether there is nothing left.
+    async fn end_step(&self, directory: &InstanceDirectory) -> Result<bool, QemuError> {
+        let _lock = self.lock().await?;
+        match directory.presence()? {
+            Presence::Absent => Ok(true),
+            Presence::Unfinished | Presence::Ended(_) => directory.remove().map(|()| true),
+            Presence::Starting(_) | Presence::Alive(_) => {
+                process::kill_holder(&directory.alive())?;
+                Ok(false)
+            }
+        }
+    }
+
+    async fn find_locked(&self, token: &LaunchToken) -> Result<Option<Instance>, QemuError> {
+        let _lock = self.lock().await?;
+        let directory = InstanceDirectory::of_token(&self.settings.state_dir, token);
+        Ok(self
+            .settle(&directory)
+            .await?
+            .alive()
+            .map(|record| directory.instance(&record)))
+    }
+
+    async fn describe_locked(&self, directory: &InstanceDirectory) -> Result<InstanceStatus, QemuError> {
+        let _lock = self.lock().await?;
+        Ok(match directory.presence()? {
+            Presence::Alive(_) | Presence::Starting(_) => {
+                console::cut(&directory.console());
+                InstanceStatus::Alive
+            }
+            Presence::Absent => InstanceStatus::Gone("no such VM".to_owned()),
+            Presence::Unfinished => InstanceStatus::Gone("the VM never started".to_owned()),
+            Presence::Ended(_) => InstanceStatus::Gone(reason(directory)),
+        })
+    }
+
+    async fn list_locked(&self, scope: &OwnerScope) -> Result<Vec<OwnedInstance>, QemuError> {
+        let _lock = self.lock().await?;
+        let mut found = Vec::new();
+        for directory in InstanceDirectory::all(&self.settings.state_dir)? {
+            let living = self.settle(&directory).await?.alive();
+            if let Some(record) = living.filter(|record| scope.contains(&record.owner)) {
+                console::cut(&directory.console());
+                found.push(directory.owned(record));
+            }
+        }
+        Ok(found)
+    }
+}
+
+#[async_trait]
+impl Provider for QemuProvider {
+    async fn launch(&self, request: &LaunchRequest) -> Result<Instance, ProviderError> {
+        let plan = shape::plan(&self.settings, &request.shape)?;
+        let engine = self
+            .engine()
+            .await
+            .map_err(QemuError::during("launch", &request.token))?;
+        let _lock = self
+            .lock()
+            .await
+            .map_err(QemuError::during("launch", &request.token))?;
+        self.launch_locked(request, &plan, engine).await
+    }
+
+    async fn find(&self, token: &LaunchToken) -> Result<Option<Instance>, ProviderError> {
+        self.find_locked(token)
+            .await
+            .map_err(QemuError::during("find", token))
+    }
+
+    async fn describe(&self, id: &InstanceId) -> Result<InstanceStatus, ProviderError> {
+        let Some(directory) = InstanceDirectory::of_id(&self.settings.state_dir, id) else {
+            return Ok(InstanceStatus::Gone("no such VM".to_owned()));
+        };
+        self.describe_locked(&directory)
+            .await
+            .map_err(QemuError::during("describe", id))
+    }
+
+    async fn terminate(&self, id: &InstanceId) -> Result<(), ProviderError> {
+        let Some(directory) = InstanceDirectory::of_id(&self.settings.state_dir, id) else {
+            return Ok(());
+        };
+        let deadline = Instant::now() + END_LIMIT;
+        while !self
+            .end_step(&directory)
+            .await
+            .map_err(QemuError::during("terminate", id))?
+        {
+            if Instant::now() > deadline {
+                return Err(ProviderError::StillAlive(id.clone()));
+            }
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+        Ok(())
+    }
+
+    async fn list(&self, scope: &OwnerScope) -> Result<Vec<OwnedInstance>, ProviderError> {
+        self.list_locked(scope)
+            .await
+            .map_err(QemuError::during("list", &scope.cluster))
+    }
+
+    async fn console_tail(&self, id: &InstanceId) -> Option<String> {
+        let directory = InstanceDirectory::of_id(&self.settings.state_dir, id)?;
+        if !directory.path().exists() {
+            return None;
+        }
+        let mut text = console::tail(&directory.console());
+        for line in console::tail(&directory.qemu_log()).lines() {
+            text.push_str(&format!("QEMU: {line}\n"));
+        }
+        Some(text)
+    }
+}
+
+/// The cause of an end, as far as the console and QEMU tell it.
+fn reason(directory: &InstanceDirectory) -> String {
+    let quote = |text: String| {
+        let mut lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+        // What a panicking kernel says before it counts; the registers that follow do not.
+        if let Some(panic) = lines.iter().position(|line| line.contains(KERNEL_PANIC)) {
+            lines.truncate(panic + 1);
+        }
+        lines[lines.len().saturating_sub(REASON_LINES)..].join(" | ")
+    };
+    let console = quote(console::tail(&directory.console()));
+    let log = quote(console::tail(&directory.qemu_log()));
+    match (console.is_empty(), log.is_empty()) {
+        (true, true) => "the VM ended without a word".to_owned(),
+        (false, true) => format!("the VM ended; its console: {console}"),
+        (true, false) => format!("the VM ended; QEMU: {log}"),
+        (false, false) => format!("the VM ended; its console: {console}; QEMU: {log}"),
+    }
+}
+
+/// Bounds what the guest can make QEMU write. A VM that is gone already needs no bound.
+fn limit_files(pid: Option<u32>) {
+    let pid = pid.and_then(|pid| Pid::from_raw(pid.try_into().ok()?));
+    let limit = Rlimit {
+        current: Some(console::LIMIT_BYTES),
+        maximum: Some(console::LIMIT_BYTES),
+    };
+    if let Some(Err(error)) = pid.map(|pid| prlimit(Some(pid), Resource::Fsize, limit)) {
+        tracing::warn!(%error, "cannot bound a VM's console");
+    }
+}
+
+fn write_private(path: &std::path::Path, bytes: &[u8]) -> Result<(), QemuError> {
+    fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .and_then(|mut file| file.write_all(bytes))
+        .map_err(QemuError::file("write", path))
+}

@@ -1,0 +1,205 @@
+//! Where VMs live on this machine, and what they get unless a pod says otherwise.
+
+use std::{net::Ipv4Addr, path::PathBuf, str::FromStr};
+
+use peerpods_provider::ProviderError;
+
+use crate::shape;
+
+/// The most addresses one pool may have; far more than VMs fit on a machine.
+const POOL_LIMIT: u32 = 4096;
+
+/// Everything that [`crate::QemuProvider`] needs to know about its machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QemuSettings {
+    /// One directory per instance goes here; on a file system that forgets at reboot, as the VMs do.
+    pub state_dir: PathBuf,
+    /// The kernel of VMs whose pods name no image.
+    pub kernel: PathBuf,
+    /// The initrd of those VMs.
+    pub initrd: PathBuf,
+    /// `NAME/vmlinuz` and `NAME/initrd.img` for pods that name an image.
+    pub images_dir: PathBuf,
+    /// The bridge that VMs' network devices join; it must exist.
+    pub bridge: String,
+    /// The addresses that VMs get.
+    pub pool: AddressPool,
+    /// The length of the pool's network prefix.
+    pub prefix_length: u8,
+    /// The VMs' default route.
+    pub gateway: Ipv4Addr,
+    /// The largest packet on the bridge.
+    pub mtu: u32,
+    /// How the guest's instructions run.
+    pub accelerator: Accelerator,
+    /// CPUs of a VM whose pod asks for none.
+    pub default_vcpus: u32,
+    /// Memory of a VM whose pod asks for none.
+    pub default_memory_mib: u32,
+    /// The QEMU program, a path or a name to look up.
+    pub binary: PathBuf,
+}
+
+impl QemuSettings {
+    /// Finds contradictions before the first pod does.
+    pub(crate) fn check(&self) -> Result<(), ProviderError> {
+        let invalid = |message: String| Err(ProviderError::InvalidRequest(message));
+        if self.prefix_length > 30 {
+            return invalid(format!(
+                "a network with prefix length {} has no room for VMs",
+                self.prefix_length
+            ));
+        }
+        let network = |address: Ipv4Addr| address.to_bits() >> (32 - u32::from(self.prefix_length).max(1));
+        let outside = |address| network(address) != network(self.gateway);
+        if self.prefix_length > 0 && (outside(self.pool.first) || outside(self.pool.last)) {
+            return invalid(format!(
+                "the gateway {} is not in the network of the pool {}",
+                self.gateway, self.pool
+            ));
+        }
+        if self.pool.contains(self.gateway) {
+            return invalid(format!(
+                "the gateway {} is one of the pool's addresses {}",
+                self.gateway, self.pool
+            ));
+        }
+        shape::check_vcpus(self.default_vcpus)?;
+        shape::check_memory(self.default_memory_mib)
+    }
+}
+
+/// How the guest's instructions run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Accelerator {
+    /// KVM if a kernel really boots with it, else TCG.
+    #[default]
+    Auto,
+    /// The machine's own virtualization.
+    Kvm,
+    /// Emulation: works everywhere, slower.
+    Tcg,
+}
+
+/// A text that is no [`Accelerator`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an accelerator is auto, kvm or tcg, not {0:?}")]
+pub struct InvalidAccelerator(pub String);
+
+impl FromStr for Accelerator {
+    type Err = InvalidAccelerator;
+
+    fn from_str(text: &str) -> Result<Self, InvalidAccelerator> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "kvm" => Ok(Self::Kvm),
+            "tcg" => Ok(Self::Tcg),
+            _ => Err(InvalidAccelerator(text.to_owned())),
+        }
+    }
+}
+
+/// A range of addresses, both ends included; written `10.250.0.100-10.250.0.200`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddressPool {
+    first: Ipv4Addr,
+    last: Ipv4Addr,
+}
+
+/// No valid [`AddressPool`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an address pool is FIRST-LAST with at most {POOL_LIMIT} IPv4 addresses, not {0:?}")]
+pub struct InvalidPool(pub String);
+
+impl AddressPool {
+    /// The addresses from `first` to `last`.
+    pub fn new(first: Ipv4Addr, last: Ipv4Addr) -> Result<Self, InvalidPool> {
+        let pool = Self { first, last };
+        match last.to_bits().checked_sub(first.to_bits()) {
+            Some(distance) if distance < POOL_LIMIT => Ok(pool),
+            _ => Err(InvalidPool(pool.to_string())),
+        }
+    }
+
+    /// Whether `address` is one of them.
+    pub fn contains(&self, address: Ipv4Addr) -> bool {
+        (self.first..=self.last).contains(&address)
+    }
+
+    /// The addresses, from the first.
+    pub fn addresses(&self) -> impl Iterator<Item = Ipv4Addr> {
+        (self.first.to_bits()..=self.last.to_bits()).map(Ipv4Addr::from_bits)
+    }
+}
+
+impl std::fmt::Display for AddressPool {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}-{}", self.first, self.last)
+    }
+}
+
+impl FromStr for AddressPool {
+    type Err = InvalidPool;
+
+    fn from_str(text: &str) -> Result<Self, InvalidPool> {
+        let invalid = || InvalidPool(text.to_owned());
+        let (first, last) = text.split_once('-').ok_or_else(invalid)?;
+        let address = |text: &str| text.trim().parse().map_err(|_| invalid());
+        Self::new(address(first)?, address(last)?)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::{Accelerator, AddressPool, QemuSettings};
+
+    pub(crate) fn settings() -> QemuSettings {
+        QemuSettings {
+            state_dir: "/run/instances".into(),
+            kernel: "/boot/vmlinuz".into(),
+            initrd: "/boot/initrd.img".into(),
+            images_dir: "/run/images".into(),
+            bridge: "bridge0".to_owned(),
+            pool: "10.250.0.100-10.250.0.102".parse().unwrap(),
+            prefix_length: 24,
+            gateway: [10, 250, 0, 1].into(),
+            mtu: 9001,
+            accelerator: Accelerator::Tcg,
+            default_vcpus: 1,
+            default_memory_mib: 512,
+            binary: "qemu-system-x86_64".into(),
+        }
+    }
+
+    #[test]
+    fn a_pool_is_parsed_and_bounded() {
+        let pool: AddressPool = "10.250.0.100-10.250.0.102".parse().unwrap();
+        assert_eq!(pool.addresses().count(), 3);
+        assert_eq!(pool.to_string(), "10.250.0.100-10.250.0.102");
+        for wrong in [
+            "",
+            "10.0.0.1",
+            "10.0.0.2-10.0.0.1",
+            "10.0.0.1-10.1.0.1",
+            "a-b",
+            "::1-::2",
+        ] {
+            assert!(wrong.parse::<AddressPool>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn contradictions_are_found() {
+        settings().check().unwrap();
+        let wrong = |change: fn(&mut QemuSettings)| {
+            let mut settings = settings();
+            change(&mut settings);
+            settings.check().unwrap_err().to_string()
+        };
+        assert!(wrong(|settings| settings.gateway = [10, 251, 0, 1].into()).contains("10.251.0.1"));
+        assert!(wrong(|settings| settings.gateway = [10, 250, 0, 101].into()).contains("one of the pool's"));
+        assert!(wrong(|settings| settings.prefix_length = 31).contains("31"));
+        assert!(wrong(|settings| settings.default_vcpus = 0).contains("CPUs"));
+        assert!(wrong(|settings| settings.default_memory_mib = 16).contains("memory"));
+    }
+}

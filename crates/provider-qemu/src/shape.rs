@@ -1,0 +1,231 @@
+//! From what a pod asks for to what QEMU gets: every request is checked before anything happens.
+
+use std::path::{Path, PathBuf};
+
+use peerpods_provider::{ProviderError, Shape};
+
+use crate::QemuSettings;
+
+/// The most CPUs of one VM: beyond any machine that would run pod VMs beside its own work.
+const VCPU_LIMIT: u32 = 32;
+
+/// The least memory of one VM: kernel, initrd and guest program may need 128 MiB at rest, and the pod as much.
+const MEMORY_MINIMUM_MIB: u32 = 256;
+
+/// The most characters of an image's name, as in a DNS label.
+const IMAGE_NAME_LIMIT: usize = 63;
+
+/// The VM that a request comes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Plan {
+    pub(crate) vcpus: u32,
+    pub(crate) memory_mib: u32,
+    pub(crate) kernel: PathBuf,
+    pub(crate) initrd: PathBuf,
+}
+
+/// Works out the VM, or says why there cannot be one.
+pub(crate) fn plan(settings: &QemuSettings, shape: &Shape) -> Result<Plan, ProviderError> {
+    if let Some(gpus) = shape.gpus.filter(|gpus| *gpus > 0) {
+        return invalid(format!(
+            "{gpus} GPUs are asked for, and VMs on this machine have none"
+        ));
+    }
+    if let Some(machine_type) = &shape.machine_type {
+        return invalid(format!(
+            "machine type {machine_type:?} is unknown: VMs on this machine have no types"
+        ));
+    }
+    let vcpus = shape.vcpus.unwrap_or(settings.default_vcpus);
+    check_vcpus(vcpus)?;
+    let memory_mib = shape.memory_mib.unwrap_or(settings.default_memory_mib);
+    check_memory(memory_mib)?;
+    let (kernel, initrd) = match &shape.image {
+        None => (settings.kernel.clone(), settings.initrd.clone()),
+        Some(image) => image_files(&settings.images_dir, image)?,
+    };
+    Ok(Plan {
+        vcpus,
+        memory_mib,
+        kernel: present(&kernel)?,
+        initrd: present(&initrd)?,
+    })
+}
+
+/// Whether a VM can have this many CPUs.
+pub(crate) fn check_vcpus(vcpus: u32) -> Result<(), ProviderError> {
+    if (1..=VCPU_LIMIT).contains(&vcpus) {
+        return Ok(());
+    }
+    invalid(format!("{vcpus} CPUs are asked for; a VM has 1 to {VCPU_LIMIT}"))
+}
+
+/// Whether a VM can have this much memory; more than the machine has can never be.
+pub(crate) fn check_memory(memory_mib: u32) -> Result<(), ProviderError> {
+    let system = rustix::system::sysinfo();
+    #[allow(clippy::useless_conversion)] // The field's width differs between architectures.
+    let machine_bytes = u64::from(system.totalram).saturating_mul(u64::from(system.mem_unit));
+    let maximum = u32::try_from(machine_bytes >> 20).unwrap_or(u32::MAX);
+    if (MEMORY_MINIMUM_MIB..=maximum).contains(&memory_mib) {
+        return Ok(());
+    }
+    invalid(format!(
+        "{memory_mib} MiB of memory are asked for; a VM has {MEMORY_MINIMUM_MIB} to {maximum} MiB here"
+    ))
+}
+
+fn image_files(images_dir: &Path, image: &str) -> Result<(PathBuf, PathBuf), ProviderError> {
+    let is_name = (1..=IMAGE_NAME_LIMIT).contains(&image.len())
+        && !image.starts_with('.')
+        && image
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    let directory = images_dir.join(image);
+    if is_name && directory.is_dir() {
+        return Ok((directory.join("vmlinuz"), directory.join("initrd.img")));
+    }
+    let known = known_images(images_dir);
+    let known = if known.is_empty() {
+        "there are none".to_owned()
+    } else {
+        format!("there are {}", known.join(", "))
+    };
+    invalid(format!(
+        "VM image {image:?} is unknown: {known} in {}",
+        images_dir.display()
+    ))
+}
+
+fn known_images(images_dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(images_dir).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries
+        .filter(|entry| entry.path().is_dir())
+        .map(|entry| entry.file_name().to_string_lossy().into())
+        .collect();
+    names.sort();
+    names
+}
+
+/// The file's absolute path, as QEMU runs in another directory.
+fn present(path: &Path) -> Result<PathBuf, ProviderError> {
+    path.canonicalize()
+        .map_err(|error| ProviderError::InvalidRequest(format!("VM image file {}: {error}", path.display())))
+}
+
+fn invalid<T>(message: String) -> Result<T, ProviderError> {
+    Err(ProviderError::InvalidRequest(message))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use peerpods_provider::Shape;
+    use tempfile::TempDir;
+
+    use super::plan;
+    use crate::{QemuSettings, settings::tests::settings};
+
+    /// Settings whose default image and image `gpu-less` exist.
+    fn machine() -> (TempDir, QemuSettings) {
+        let directory = TempDir::new().unwrap();
+        let images_dir = directory.path().join("images");
+        for image in [directory.path().to_owned(), images_dir.join("gpu-less")] {
+            fs::create_dir_all(&image).unwrap();
+            fs::write(image.join("vmlinuz"), "kernel").unwrap();
+            fs::write(image.join("initrd.img"), "initrd").unwrap();
+        }
+        let kernel = directory.path().join("vmlinuz");
+        let initrd = directory.path().join("initrd.img");
+        (
+            directory,
+            QemuSettings {
+                images_dir,
+                kernel,
+                initrd,
+                ..settings()
+            },
+        )
+    }
+
+    #[test]
+    fn a_pod_that_asks_for_nothing_gets_the_defaults() {
+        let (_directory, settings) = machine();
+        let plan = plan(&settings, &Shape::default()).unwrap();
+        assert_eq!((plan.vcpus, plan.memory_mib), (1, 512));
+        assert_eq!(plan.kernel, settings.kernel.canonicalize().unwrap());
+    }
+
+    #[test]
+    fn a_named_image_is_taken_from_its_directory() {
+        let (_directory, settings) = machine();
+        let shape = Shape {
+            image: Some("gpu-less".to_owned()),
+            vcpus: Some(2),
+            ..Shape::default()
+        };
+        let plan = plan(&settings, &shape).unwrap();
+        assert!(plan.initrd.ends_with("images/gpu-less/initrd.img"));
+        assert_eq!(plan.vcpus, 2);
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_by_name() {
+        let (_directory, settings) = machine();
+        let refused = |shape: Shape| {
+            let error = plan(&settings, &shape).unwrap_err();
+            assert!(!error.retryable());
+            error.to_string()
+        };
+        let image = |name: &str| Shape {
+            image: Some(name.to_owned()),
+            ..Shape::default()
+        };
+        assert!(refused(image("other")).contains("there are gpu-less"));
+        assert!(refused(image("../images/gpu-less")).contains("unknown"));
+        assert!(refused(image("")).contains("unknown"));
+        assert!(
+            refused(Shape {
+                gpus: Some(1),
+                ..Shape::default()
+            })
+            .contains("GPUs")
+        );
+        assert!(
+            refused(Shape {
+                vcpus: Some(33),
+                ..Shape::default()
+            })
+            .contains("33 CPUs")
+        );
+        assert!(
+            refused(Shape {
+                vcpus: Some(0),
+                ..Shape::default()
+            })
+            .contains("0 CPUs")
+        );
+        assert!(
+            refused(Shape {
+                memory_mib: Some(255),
+                ..Shape::default()
+            })
+            .contains("255 MiB")
+        );
+        assert!(
+            refused(Shape {
+                memory_mib: Some(u32::MAX),
+                ..Shape::default()
+            })
+            .contains("MiB here")
+        );
+        let machine_type = Some("m5.large".to_owned());
+        assert!(
+            refused(Shape {
+                machine_type,
+                ..Shape::default()
+            })
+            .contains("m5.large")
+        );
+    }
+}

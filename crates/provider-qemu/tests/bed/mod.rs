@@ -1,0 +1,184 @@
+//! A place for VMs: a network namespace with a bridge, and a state directory, gone after the test.
+
+mod unsafe_network;
+
+use std::{
+    env, fs,
+    future::Future,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use peerpods_provider::{InstanceId, OwnerScope, Provider, conformance::Place};
+use peerpods_provider_qemu::{Accelerator, QemuProvider, QemuSettings};
+use rtnetlink::{LinkBridge, new_connection};
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+/// The longest that a test waits for anything.
+const WAIT_LIMIT: Duration = Duration::from_secs(60);
+
+pub(crate) struct Bed {
+    state: TempDir,
+    settings: QemuSettings,
+}
+
+/// The kernel and initrd to boot, or a line that says what is missing.
+pub(crate) fn image() -> Option<(PathBuf, PathBuf)> {
+    let file = |name| env::var_os(name).map(PathBuf::from);
+    let image = file("PEERPODS_TEST_KERNEL").zip(file("PEERPODS_TEST_INITRD"));
+    if image.is_none() {
+        eprintln!("skipped: PEERPODS_TEST_KERNEL and PEERPODS_TEST_INITRD name no VM image to boot");
+    }
+    image
+}
+
+/// Runs a test in a network namespace of its own, on a thread of its own; skips it when there is no image.
+pub(crate) fn with_bed<F: Future<Output = ()>>(test: impl FnOnce(Arc<Bed>) -> F + Send + 'static) {
+    let Some((kernel, initrd)) = image() else { return };
+    let story = std::thread::spawn(move || {
+        unsafe_network::enter_new();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async move {
+            let state = TempDir::with_prefix("peerpods-qemu-").unwrap();
+            let settings = settings(state.path(), kernel, initrd);
+            make_bridge(&settings.bridge).await;
+            let bed = Arc::new(Bed { state, settings });
+            test(bed.clone()).await;
+            bed.assert_nothing_left().await;
+        });
+    });
+    story
+        .join()
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+}
+
+pub(crate) fn settings(state: &Path, kernel: PathBuf, initrd: PathBuf) -> QemuSettings {
+    QemuSettings {
+        state_dir: state.join("instances"),
+        kernel,
+        initrd,
+        images_dir: state.join("images"),
+        bridge: "bed0".to_owned(),
+        pool: "10.250.0.100-10.250.0.103".parse().unwrap(),
+        prefix_length: 24,
+        gateway: [10, 250, 0, 1].into(),
+        mtu: 9001,
+        accelerator: Accelerator::Tcg,
+        default_vcpus: 1,
+        default_memory_mib: 512,
+        binary: "qemu-system-x86_64".into(),
+    }
+}
+
+async fn make_bridge(name: &str) {
+    let (connection, handle, _) = new_connection().unwrap();
+    tokio::spawn(connection);
+    handle
+        .link()
+        .add(LinkBridge::new(name).up().build())
+        .execute()
+        .await
+        .unwrap();
+}
+
+impl Bed {
+    pub(crate) fn settings(&self) -> QemuSettings {
+        self.settings.clone()
+    }
+
+    pub(crate) fn provider(&self) -> QemuProvider {
+        QemuProvider::new(self.settings()).unwrap()
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.state.path()
+    }
+
+    pub(crate) fn directory(&self, id: &InstanceId) -> PathBuf {
+        self.settings.state_dir.join(id.as_str())
+    }
+
+    /// The names of the instances' directories.
+    pub(crate) fn directories(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.settings.state_dir)
+            .into_iter()
+            .flatten()
+            .flatten();
+        entries
+            .map(|entry| entry.file_name().into_string().unwrap())
+            .filter(|name| name.starts_with("qemu-"))
+            .collect()
+    }
+
+    /// The processes that work in this bed's state directory.
+    pub(crate) fn vms(&self) -> Vec<Pid> {
+        let within = |pid: &i32| {
+            let place = fs::read_link(format!("/proc/{pid}/cwd"));
+            place.is_ok_and(|place| place.starts_with(&self.settings.state_dir))
+        };
+        let entries = fs::read_dir("/proc").unwrap().flatten();
+        let pids = entries
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .filter(within);
+        pids.filter_map(Pid::from_raw).collect()
+    }
+
+    /// The devices on the bridge.
+    pub(crate) fn taps(&self) -> usize {
+        fs::read_to_string("/proc/thread-self/net/dev")
+            .unwrap()
+            .matches("pp")
+            .count()
+    }
+
+    async fn assert_nothing_left(&self) {
+        let scope = OwnerScope {
+            cluster: "conformance".to_owned(),
+            node: None,
+        };
+        assert_eq!(self.provider().list(&scope).await.unwrap(), []);
+        assert_eq!(self.vms(), [], "a VM is left");
+        until("the tap devices are gone", || self.taps() == 0).await;
+        assert_eq!(self.directories(), [""; 0], "a directory is left");
+    }
+}
+
+impl Drop for Bed {
+    /// A failed test leaves no VM either.
+    fn drop(&mut self) {
+        for pid in self.vms() {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
+}
+
+#[async_trait]
+impl Place for Bed {
+    fn open(&self) -> Arc<dyn Provider> {
+        Arc::new(self.provider())
+    }
+
+    async fn kill(&self, id: &InstanceId) {
+        let directory = self.directory(id);
+        let is_its = |pid: &&Pid| {
+            let place = fs::read_link(format!("/proc/{}/cwd", pid.as_raw_nonzero()));
+            place.is_ok_and(|place| place == directory)
+        };
+        kill_process(*self.vms().iter().find(is_its).unwrap(), Signal::KILL).unwrap();
+    }
+}
+
+/// Waits until `condition` holds.
+pub(crate) async fn until(what: &str, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + WAIT_LIMIT;
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}

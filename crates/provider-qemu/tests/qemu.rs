@@ -1,0 +1,287 @@
+//! The provider with real QEMU processes, each test in a network namespace of its own.
+//!
+//! `PEERPODS_TEST_KERNEL` and `PEERPODS_TEST_INITRD` name the image to boot (see `peerpods-image`); needs
+//! root and `/dev/net/tun`. Without them the tests say so and pass.
+#![allow(clippy::unwrap_used)] // A test stops where its bed fails.
+
+mod bed;
+
+use std::{
+    env, fs,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use bed::{settings, until, with_bed};
+use peerpods_provider::{
+    InstanceStatus, OwnerScope, Provider, ProviderError, Shape,
+    conformance::{self, Place, request},
+};
+use peerpods_provider_qemu::{Accelerator, QemuProvider, QemuSettings};
+
+/// Set in the child process that a crash test kills: the bed's directory.
+const LAUNCHER_BED: &str = "PEERPODS_TEST_LAUNCHER_BED";
+
+#[test]
+fn the_provider_keeps_the_contract() {
+    with_bed(|bed| async move { conformance::run_all(&*bed).await });
+}
+
+#[test]
+fn a_vm_gets_its_address_and_payload_and_the_payload_does_not_stay() {
+    with_bed(|bed| async move {
+        let provider = bed.provider();
+        let instance = provider.launch(&request("payload", "node-a")).await.unwrap();
+        assert_eq!(
+            instance.addresses,
+            ["10.250.0.100".parse::<std::net::IpAddr>().unwrap()]
+        );
+        assert_eq!(bed.taps(), 1);
+
+        let directory = bed.directory(&instance.id);
+        assert!(
+            !directory.join("user-data").exists(),
+            "the secret stays on the node"
+        );
+        let network = fs::read_to_string(directory.join("network.json")).unwrap();
+        assert_eq!(
+            network,
+            r#"{"address":"10.250.0.100/24","gateway":"10.250.0.1","mtu":9001}"#
+        );
+        assert_eq!(
+            fs::metadata(&directory).unwrap().permissions().mode() & 0o777,
+            0o700
+        );
+        provider.terminate(&instance.id).await.unwrap();
+    });
+}
+
+#[test]
+fn the_pool_is_the_capacity_and_an_end_gives_its_address_back() {
+    with_bed(|bed| async move {
+        let provider = bed.provider();
+        let mut instances = Vec::new();
+        for name in ["one", "two", "three", "four"] {
+            let mut request = request(name, "node-a");
+            request.shape.memory_mib = Some(256);
+            instances.push(provider.launch(&request).await.unwrap());
+        }
+        let error = provider.launch(&request("five", "node-a")).await.unwrap_err();
+        assert!(
+            matches!(&error, ProviderError::Capacity(_)) && error.retryable(),
+            "{error}"
+        );
+
+        let freed = instances.remove(1);
+        provider.terminate(&freed.id).await.unwrap();
+        let fifth = provider.launch(&request("five", "node-a")).await.unwrap();
+        assert_eq!(fifth.addresses, freed.addresses);
+        for instance in instances.iter().chain([&fifth]) {
+            provider.terminate(&instance.id).await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_guest_that_panics_ends_its_vm_and_its_console_tells_why() {
+    with_bed(|bed| async move {
+        let image = bed.path().join("images/without-init");
+        fs::create_dir_all(&image).unwrap();
+        fs::copy(bed.settings().kernel, image.join("vmlinuz")).unwrap();
+        fs::write(image.join("initrd.img"), [0; 512]).unwrap();
+
+        let provider = bed.provider();
+        let mut request = request("panics", "node-a");
+        request.shape = Shape {
+            image: Some("without-init".to_owned()),
+            ..Shape::default()
+        };
+        let instance = provider.launch(&request).await.unwrap();
+        let reason = loop {
+            match provider.describe(&instance.id).await.unwrap() {
+                InstanceStatus::Gone(reason) => break reason,
+                InstanceStatus::Alive => until_a_moment_passes().await,
+            }
+        };
+        assert!(
+            reason.ends_with("Unable to mount root fs on unknown-block(0,0)"),
+            "{reason}"
+        );
+        assert!(
+            provider
+                .console_tail(&instance.id)
+                .await
+                .unwrap()
+                .contains("Unable to mount root fs")
+        );
+        assert_eq!(
+            provider.launch(&request).await.unwrap(),
+            instance,
+            "a token gets no second VM"
+        );
+        assert!(bed.vms().is_empty());
+        provider.terminate(&instance.id).await.unwrap();
+    });
+}
+
+#[test]
+fn a_launch_that_cannot_work_leaves_nothing_and_says_why() {
+    with_bed(|bed| async move {
+        let launch = async |change: fn(&mut QemuSettings)| {
+            let mut settings = bed.settings();
+            change(&mut settings);
+            let error = QemuProvider::new(settings)
+                .unwrap()
+                .launch(&request("fails", "node-a"))
+                .await
+                .unwrap_err();
+            let cause = std::error::Error::source(&error).unwrap().to_string();
+            assert_eq!(bed.directories(), [""; 0], "after: {cause}");
+            assert!(error.retryable());
+            cause
+        };
+        assert_eq!(
+            launch(|settings| settings.bridge = "absent0".into()).await,
+            "there is no bridge absent0"
+        );
+        assert_eq!(
+            launch(|settings| settings.binary = "/no/qemu".into()).await,
+            "cannot start /no/qemu"
+        );
+        assert!(
+            launch(|settings| settings.binary = "false".into())
+                .await
+                .starts_with("QEMU ended")
+        );
+    });
+}
+
+#[test]
+fn wherever_the_launcher_dies_there_is_one_vm_in_the_end() {
+    // Each file appears at another point of a launch; the launcher is killed when it is there.
+    for stage in [
+        "",
+        "user-data",
+        "record.json",
+        "alive",
+        "qemu.log",
+        "control.sock",
+        "console.log",
+    ] {
+        with_bed(move |bed| async move {
+            let request = request("crash", "node-a");
+            let mut launcher = Command::new(env::current_exe().unwrap())
+                .args(["--exact", "launcher_process", "--nocapture"])
+                .env(LAUNCHER_BED, bed.path())
+                .stdout(Stdio::null())
+                .spawn()
+                .unwrap();
+            let reached = || {
+                let directories = bed.directories();
+                let stage = directories
+                    .first()
+                    .map(|name| bed.settings().state_dir.join(name).join(stage));
+                stage.is_some_and(|path| path.exists()) || launcher_has_ended(launcher.id())
+            };
+            until("the launcher has come so far", reached).await;
+            launcher.kill().unwrap();
+            launcher.wait().unwrap();
+
+            let provider = bed.provider();
+            let found = provider.find(&request.token).await.unwrap();
+            let instance = provider.launch(&request).await.unwrap();
+            assert!(
+                found.is_none_or(|found| found == instance),
+                "a second VM after {stage:?}"
+            );
+            assert_eq!(bed.vms().len(), 1, "killed at {stage:?}");
+            assert_eq!(bed.taps(), 1, "killed at {stage:?}");
+            let scope = OwnerScope {
+                cluster: "conformance".to_owned(),
+                node: Some("node-a".to_owned()),
+            };
+            assert_eq!(provider.list(&scope).await.unwrap().len(), 1);
+            provider.terminate(&instance.id).await.unwrap();
+        });
+    }
+}
+
+/// Not a test of its own: the process that the crash test kills.
+#[test]
+fn launcher_process() {
+    let (Some(bed), Some((kernel, initrd))) = (env::var_os(LAUNCHER_BED), bed::image()) else {
+        return;
+    };
+    let provider = QemuProvider::new(settings(Path::new(&bed), kernel, initrd)).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime
+        .block_on(provider.launch(&request("crash", "node-a")))
+        .unwrap();
+}
+
+#[test]
+fn a_vm_survives_its_launcher_and_another_ends_it() {
+    with_bed(|bed| async move {
+        let status = Command::new(env::current_exe().unwrap())
+            .args(["--exact", "launcher_process"])
+            .env(LAUNCHER_BED, bed.path())
+            .stdout(Stdio::null())
+            .status()
+            .unwrap();
+        assert!(status.success());
+        let provider = bed.open();
+        let instance = provider
+            .find(&request("crash", "node-a").token)
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(
+            provider.describe(&instance.id).await.unwrap(),
+            InstanceStatus::Alive
+        );
+        provider.terminate(&instance.id).await.unwrap();
+    });
+}
+
+#[test]
+fn the_kvm_probe_answers_and_is_remembered() {
+    with_bed(|bed| async move {
+        let settings = QemuSettings {
+            accelerator: Accelerator::Auto,
+            ..bed.settings()
+        };
+        QemuProvider::new(settings.clone())
+            .unwrap()
+            .prepare()
+            .await
+            .unwrap();
+        let answer = fs::read_to_string(settings.state_dir.join("accelerator.json"));
+        eprintln!(
+            "the probe found: {}",
+            answer.as_deref().unwrap_or("there is no /dev/kvm")
+        );
+
+        // With the answer on disk even a QEMU that cannot boot anything is not asked again.
+        let again = QemuProvider::new(settings).unwrap();
+        let instance = again.launch(&request("probed", "node-a")).await.unwrap();
+        again.terminate(&instance.id).await.unwrap();
+    });
+}
+
+/// Between two questions to the provider.
+async fn until_a_moment_passes() {
+    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+}
+
+/// Whether a child process has ended, without collecting it.
+fn launcher_has_ended(pid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    status
+        .rsplit(") ")
+        .next()
+        .is_none_or(|rest| rest.starts_with('Z'))
+}

@@ -1,0 +1,288 @@
+//! The agent in the pod's virtual machine: its clients, with a deadline for every call that has one.
+
+use std::{future::Future, path::Path, time::Duration};
+
+use peerpods_proto::{
+    agent::{self as api, CheckRequest},
+    agent_ttrpc::{AgentServiceClient, HealthClient},
+};
+use peerpods_tunnel::channel::{self, CONNECTION_FILE, Connection};
+use ttrpc::{
+    asynchronous::{Client, transport::Socket},
+    context::{self, Context},
+};
+
+use crate::error::Error;
+
+/// Calls that only touch the guest's kernel.
+const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// Creating a container pulls its image, which for a large one takes as long as a node's pull would.
+const CREATE_CONTAINER_TIMEOUT: Duration = Duration::from_secs(1200);
+/// How long an agent that has just come up may need for its first connection.
+const CONNECT_TIME: Duration = Duration::from_secs(30);
+const CONNECT_RETRY_DELAY: Duration = Duration::from_millis(200);
+/// An agent that shuts the machine down may never answer.
+const DESTROY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What one call needs: unlimited for calls that block as long as a process lives.
+#[derive(Debug, Clone, Copy)]
+enum Deadline {
+    None,
+    Within(Duration),
+}
+
+impl Deadline {
+    fn context(self) -> Context {
+        match self {
+            Self::None => context::with_timeout(0),
+            Self::Within(duration) => context::with_duration(duration),
+        }
+    }
+}
+
+/// A connection to the agent; clones share it.
+#[derive(Clone)]
+pub(crate) struct Agent {
+    service: AgentServiceClient,
+    health: HealthClient,
+}
+
+/// Names one process of the guest: an empty `exec` is the container's first process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ProcessId {
+    pub(crate) container: String,
+    pub(crate) exec: String,
+}
+
+impl std::fmt::Display for ProcessId {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.exec.as_str() {
+            "" => formatter.write_str(&self.container),
+            exec => write!(formatter, "{} in {}", exec, self.container),
+        }
+    }
+}
+
+/// One of the two output streams of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Output {
+    Stdout,
+    Stderr,
+}
+
+impl Agent {
+    /// Dials the machine itself if our adaptor left the means to, else the socket that the adaptor serves.
+    pub(crate) async fn connect(pod_directory: &Path, socket: &Path) -> Result<Self, Error> {
+        let file = pod_directory.join(CONNECTION_FILE);
+        let client = if file.exists() {
+            let connection = Connection::read(&file).map_err(Error::Channel)?;
+            let stream = retry(|| async { channel::connect(&connection).await.map_err(Error::Channel) }).await?;
+            Client::new(Socket::new(stream))
+        } else {
+            let address = format!("unix://{}", socket.display());
+            retry(|| async {
+                let connected = Client::connect(&address).await;
+                connected.map_err(|source| Error::Agent { action: format!("be reached at {address}"), source })
+            })
+            .await?
+        };
+        Ok(Self { service: AgentServiceClient::new(client.clone()), health: HealthClient::new(client) })
+    }
+
+    pub(crate) async fn check(&self, within: Duration) -> Result<(), ttrpc::Error> {
+        self.health.check(Deadline::Within(within).context(), &CheckRequest::new()).await.map(drop)
+    }
+
+    pub(crate) async fn create_sandbox(&self, request: api::CreateSandboxRequest) -> Result<(), Error> {
+        let reply = self.service.create_sandbox(Deadline::Within(CALL_TIMEOUT).context(), &request).await;
+        done("set up the sandbox", reply).map(drop)
+    }
+
+    /// The last call: a machine that belongs to the sandbox powers off.
+    pub(crate) async fn destroy_sandbox(&self) -> Result<(), Error> {
+        let request = api::DestroySandboxRequest::new();
+        let reply = self.service.destroy_sandbox(Deadline::Within(DESTROY_TIMEOUT).context(), &request).await;
+        done("end the sandbox", reply).map(drop)
+    }
+
+    pub(crate) async fn copy_file(&self, request: &api::CopyFileRequest) -> Result<(), Error> {
+        let reply = self.service.copy_file(Deadline::Within(CALL_TIMEOUT).context(), request).await;
+        done(format!("store {}", request.path), reply).map(drop)
+    }
+
+    pub(crate) async fn create_container(
+        &self,
+        name: &str,
+        request: api::CreateContainerRequest,
+    ) -> Result<(), Error> {
+        let deadline = Deadline::Within(CREATE_CONTAINER_TIMEOUT);
+        let reply = self.service.create_container(deadline.context(), &request).await;
+        done(format!("create container {name}"), reply).map(drop)
+    }
+
+    pub(crate) async fn start_container(&self, id: &str) -> Result<(), Error> {
+        let request = api::StartContainerRequest { container_id: id.to_owned(), ..Default::default() };
+        let reply = self.service.start_container(Deadline::Within(CALL_TIMEOUT).context(), &request).await;
+        done("start the container", reply).map(drop)
+    }
+
+    pub(crate) async fn remove_container(&self, id: &str) -> Result<(), Error> {
+        let request = api::RemoveContainerRequest { container_id: id.to_owned(), ..Default::default() };
+        let reply = self.service.remove_container(Deadline::Within(CALL_TIMEOUT).context(), &request).await;
+        done("remove the container", reply).map(drop)
+    }
+
+    pub(crate) async fn exec(&self, id: &ProcessId, process: peerpods_proto::oci::Process) -> Result<(), Error> {
+        let request = api::ExecProcessRequest {
+            container_id: id.container.clone(),
+            exec_id: id.exec.clone(),
+            process: Some(process).into(),
+            ..Default::default()
+        };
+        let reply = self.service.exec_process(Deadline::Within(CALL_TIMEOUT).context(), &request).await;
+        done("start a process in the container", reply).map(drop)
+    }
+
+    pub(crate) async fn signal(&self, id: &ProcessId, signal: u32) -> Result<(), Error> {
+        let request = api::SignalProcessRequest {
+            container_id: id.container.clone(),
+            exec_id: id.exec.clone(),
+            signal,
+            ..Default::default()
+        };
+        let reply = self.service.signal_process(Deadline::Within(CALL_TIMEOUT).context(), &request).await;
+        done(format!("send signal {signal} to {id}"), reply).map(drop)
+    }
+
+    /// Blocks until the process has ended.
+    pub(crate) async fn wait(&self, id: &ProcessId) -> Result<i32, ttrpc::Error> {
+        let request = api::WaitProcessRequest {
+            container_id: id.container.clone(),
+            exec_id: id.exec.clone(),
+            ..Default::default()
+        };
+        Ok(self.service.wait_process(Deadline::None.context(), &request).await?.status)
+    }
+
+    /// Blocks until there is output; empty output is the end of the stream.
+    pub(crate) async fn read(&self, id: &ProcessId, from: Output, size: u32) -> Result<Vec<u8>, ttrpc::Error> {
+        let request = api::ReadStreamRequest {
+            container_id: id.container.clone(),
+            exec_id: id.exec.clone(),
+            len: size,
+            ..Default::default()
+        };
+        let context = Deadline::None.context();
+        let reply = match from {
+            Output::Stdout => self.service.read_stdout(context, &request).await?,
+            Output::Stderr => self.service.read_stderr(context, &request).await?,
+        };
+        Ok(reply.data)
+    }
+
+    /// Blocks while the process does not take its input.
+    pub(crate) async fn write(&self, id: &ProcessId, data: Vec<u8>) -> Result<usize, ttrpc::Error> {
+        let request = api::WriteStreamRequest {
+            container_id: id.container.clone(),
+            exec_id: id.exec.clone(),
+            data,
+            ..Default::default()
+        };
+        let reply = self.service.write_stdin(Deadline::None.context(), &request).await?;
+        Ok(usize::try_from(reply.len).unwrap_or(usize::MAX))
+    }
+
+    pub(crate) async fn close_stdin(&self, id: &ProcessId) -> Result<(), Error> {
+        let request = api::CloseStdinRequest {
+            container_id: id.container.clone(),
+            exec_id: id.exec.clone(),
+            ..Default::default()
+        };
+        let reply = self.service.close_stdin(Deadline::Within(CALL_TIMEOUT).context(), &request).await;
+        done("close a process's input", reply).map(drop)
+    }
+
+    pub(crate) async fn resize(&self, id: &ProcessId, width: u32, height: u32) -> Result<(), Error> {
+        let request = api::TtyWinResizeRequest {
+            container_id: id.container.clone(),
+            exec_id: id.exec.clone(),
+            row: height,
+            column: width,
+            ..Default::default()
+        };
+        let reply = self.service.tty_win_resize(Deadline::Within(CALL_TIMEOUT).context(), &request).await;
+        done("resize a terminal", reply).map(drop)
+    }
+
+    pub(crate) async fn update(
+        &self,
+        id: &str,
+        resources: peerpods_proto::oci::LinuxResources,
+    ) -> Result<(), Error> {
+        let request = api::UpdateContainerRequest {
+            container_id: id.to_owned(),
+            resources: Some(resources).into(),
+            ..Default::default()
+        };
+        let reply = self.service.update_container(Deadline::Within(CALL_TIMEOUT).context(), &request).await;
+        done("change the container's resources", reply).map(drop)
+    }
+
+    pub(crate) async fn pause(&self, id: &str) -> Result<(), Error> {
+        let request = api::PauseContainerRequest { container_id: id.to_owned(), ..Default::default() };
+        let reply = self.service.pause_container(Deadline::Within(CALL_TIMEOUT).context(), &request).await;
+        done("pause the container", reply).map(drop)
+    }
+
+    pub(crate) async fn resume(&self, id: &str) -> Result<(), Error> {
+        let request = api::ResumeContainerRequest { container_id: id.to_owned(), ..Default::default() };
+        let reply = self.service.resume_container(Deadline::Within(CALL_TIMEOUT).context(), &request).await;
+        done("resume the container", reply).map(drop)
+    }
+
+    pub(crate) async fn stats(&self, id: &str) -> Result<api::StatsContainerResponse, Error> {
+        let request = api::StatsContainerRequest { container_id: id.to_owned(), ..Default::default() };
+        let reply = self.service.stats_container(Deadline::Within(CALL_TIMEOUT).context(), &request).await;
+        done("measure the container", reply)
+    }
+
+    /// What the container left as its termination message.
+    pub(crate) async fn termination_message(&self, id: &str) -> Result<String, Error> {
+        let request = api::GetDiagnosticDataRequest {
+            log_type: "termination_log".to_owned(),
+            container_id: id.to_owned(),
+            ..Default::default()
+        };
+        let reply = self.service.get_diagnostic_data(Deadline::Within(CALL_TIMEOUT).context(), &request).await;
+        done("read the termination message", reply).map(|reply| reply.data)
+    }
+
+    /// Blocks until a container runs out of memory, and names it.
+    pub(crate) async fn out_of_memory(&self) -> Result<String, ttrpc::Error> {
+        let request = api::GetOOMEventRequest::new();
+        Ok(self.service.get_oom_event(Deadline::None.context(), &request).await?.container_id)
+    }
+}
+
+/// Says what was being done when a call failed.
+fn done<T>(action: impl Into<String>, reply: ttrpc::Result<T>) -> Result<T, Error> {
+    reply.map_err(|source| Error::Agent { action: action.into(), source })
+}
+
+/// Whether the error says that the connection, rather than one call, failed.
+pub(crate) fn is_connection_loss(error: &ttrpc::Error) -> bool {
+    !matches!(error, ttrpc::Error::RpcStatus(_) | ttrpc::Error::Others(_))
+}
+
+async fn retry<T, F: Future<Output = Result<T, Error>>>(mut attempt: impl FnMut() -> F) -> Result<T, Error> {
+    let deadline = tokio::time::Instant::now() + CONNECT_TIME;
+    loop {
+        match attempt().await {
+            Err(error) if tokio::time::Instant::now() < deadline => {
+                tracing::debug!(error = error.chain(), "the agent does not answer yet");
+                tokio::time::sleep(CONNECT_RETRY_DELAY).await;
+            }
+            result => return result,
+        }
+    }
+}
