@@ -50,7 +50,9 @@ impl FromStr for Digest {
     type Err = ImageError;
 
     fn from_str(text: &str) -> Result<Digest, ImageError> {
-        let unsupported = || ImageError::UnsupportedDigest { digest: text.to_owned() };
+        let unsupported = || ImageError::UnsupportedDigest {
+            digest: text.to_owned(),
+        };
         let digits = text.strip_prefix("sha256:").ok_or_else(unsupported)?;
         let mut bytes = [0; 32];
         hex::decode_to_slice(digits, &mut bytes).map_err(|_| unsupported())?;
@@ -66,7 +68,10 @@ pub(super) struct DigestingReader<R> {
 
 impl<R: Read> DigestingReader<R> {
     pub(super) fn new(inner: R) -> Self {
-        DigestingReader { inner, hasher: Sha256::new() }
+        DigestingReader {
+            inner,
+            hasher: Sha256::new(),
+        }
     }
 
     /// The digest of everything read, and the reader.

@@ -28,22 +28,36 @@ pub(super) fn from_registry(image: &ImageReference, error: OciDistributionError)
                     | OciErrorCode::NotFound
                     | OciErrorCode::BlobUnknown,
                 ) => not_found(image, &answer),
-                Some(OciErrorCode::Toomanyrequests) => {
-                    ImageError::RegistryFailed { registry, status: 429, answer: shorten(&answer) }
-                }
-                _ => ImageError::RegistryProtocol { registry, reason: shorten(&answer) },
+                Some(OciErrorCode::Toomanyrequests) => ImageError::RegistryFailed {
+                    registry,
+                    status: 429,
+                    answer: shorten(&answer),
+                },
+                _ => ImageError::RegistryProtocol {
+                    registry,
+                    reason: shorten(&answer),
+                },
             }
         }
-        OciDistributionError::ServerError { code, message, .. } => from_status(image, code, message.as_bytes()),
+        OciDistributionError::ServerError { code, message, .. } => {
+            from_status(image, code, message.as_bytes())
+        }
         OciDistributionError::DigestError(error) => from_digest("a layer", &error),
-        other => ImageError::RegistryProtocol { registry, reason: shorten(&other.to_string()) },
+        other => ImageError::RegistryProtocol {
+            registry,
+            reason: shorten(&other.to_string()),
+        },
     }
 }
 
 /// The error for an HTTP status other than success, with the answer's body.
 pub(super) fn from_status(image: &ImageReference, status: u16, body: &[u8]) -> ImageError {
     let words = String::from_utf8_lossy(body);
-    let answer = if words.trim().is_empty() { format!("status {status}") } else { words.trim().to_owned() };
+    let answer = if words.trim().is_empty() {
+        format!("status {status}")
+    } else {
+        words.trim().to_owned()
+    };
     match status {
         401 | 403 => unauthorized(image, &answer),
         404 => not_found(image, &answer),
@@ -57,13 +71,19 @@ pub(super) fn from_status(image: &ImageReference, status: u16, body: &[u8]) -> I
 
 /// The error for an HTTP request that got no answer.
 pub(super) fn from_request(image: &ImageReference, error: &reqwest::Error) -> ImageError {
-    ImageError::RegistryUnreachable { registry: image.registry_host().to_owned(), cause: cause(error) }
+    ImageError::RegistryUnreachable {
+        registry: image.registry_host().to_owned(),
+        cause: cause(error),
+    }
 }
 
 /// The error for a body that broke off; `subject` is what was being read.
 pub(super) fn from_stream(image: &ImageReference, subject: &str, error: &io::Error) -> ImageError {
     match error.get_ref() {
-        Some(inner) => match (inner.downcast_ref::<DigestError>(), inner.downcast_ref::<reqwest::Error>()) {
+        Some(inner) => match (
+            inner.downcast_ref::<DigestError>(),
+            inner.downcast_ref::<reqwest::Error>(),
+        ) {
             (Some(error), _) => from_digest(subject, error),
             (None, Some(error)) => from_request(image, error),
             (None, None) => broken(image, error),
@@ -74,7 +94,10 @@ pub(super) fn from_stream(image: &ImageReference, subject: &str, error: &io::Err
 
 fn broken(image: &ImageReference, error: &io::Error) -> ImageError {
     let cause = Unreachable::Broken(shorten(&error.to_string()));
-    ImageError::RegistryUnreachable { registry: image.registry_host().to_owned(), cause }
+    ImageError::RegistryUnreachable {
+        registry: image.registry_host().to_owned(),
+        cause,
+    }
 }
 
 fn from_digest(subject: &str, error: &DigestError) -> ImageError {
@@ -84,7 +107,10 @@ fn from_digest(subject: &str, error: &DigestError) -> ImageError {
             expected: expected.clone(),
             actual: actual.clone(),
         },
-        other => ImageError::Malformed { subject: subject.to_owned(), reason: other.to_string() },
+        other => ImageError::Malformed {
+            subject: subject.to_owned(),
+            reason: other.to_string(),
+        },
     }
 }
 
@@ -114,7 +140,7 @@ fn cause(error: &reqwest::Error) -> Unreachable {
             if io.kind() == io::ErrorKind::ConnectionRefused {
                 return Unreachable::Refused;
             }
-            if let Some(tls) = io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            if let Some(tls) = tls_error(io) {
                 return Unreachable::Tls(shorten(&tls.to_string()));
             }
         }
@@ -132,7 +158,20 @@ fn cause(error: &reqwest::Error) -> Unreachable {
     }
 }
 
+/// An I/O error's source skips the error it wraps, and here I/O errors wrap each other.
+fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
+    let inner = error.get_ref()?;
+    match inner.downcast_ref::<io::Error>() {
+        Some(wrapped) => tls_error(wrapped),
+        None => inner.downcast_ref(),
+    }
+}
+
 /// A registry's words are not ours to trust with the length of an event.
 fn shorten(words: &str) -> String {
-    words.chars().filter(|character| !character.is_control()).take(ANSWER_CHARACTERS).collect()
+    words
+        .chars()
+        .filter(|character| !character.is_control())
+        .take(ANSWER_CHARACTERS)
+        .collect()
 }

@@ -39,12 +39,18 @@ pub(super) struct Budget {
 
 impl Budget {
     pub(super) fn new(limit: u64) -> Budget {
-        Budget { remaining: Arc::new(AtomicU64::new(limit)), limit }
+        Budget {
+            remaining: Arc::new(AtomicU64::new(limit)),
+            limit,
+        }
     }
 
     /// The share of one try at one layer.
     pub(super) fn share(&self) -> Share {
-        Share { budget: self.clone(), taken: 0 }
+        Share {
+            budget: self.clone(),
+            taken: 0,
+        }
     }
 }
 
@@ -57,7 +63,11 @@ pub(super) struct Share {
 impl Share {
     fn take(&mut self, bytes: u64) -> Result<(), ImageError> {
         let take = |left: u64| left.checked_sub(bytes);
-        match self.budget.remaining.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take) {
+        match self
+            .budget
+            .remaining
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
+        {
             Ok(_) => {
                 self.taken += bytes;
                 Ok(())
@@ -99,7 +109,11 @@ pub(super) async fn fetch(
     let downloaded = download(registry, layer, stream, sender).await;
     let unpacked = unpacking.await;
     downloaded?;
-    unpacked.unwrap_or_else(|_| Err(ImageError::Abandoned { layer: layer.digest.to_string() }))
+    unpacked.unwrap_or_else(|_| {
+        Err(ImageError::Abandoned {
+            layer: layer.digest.to_string(),
+        })
+    })
 }
 
 /// What the download tells the unpacker.
@@ -120,11 +134,13 @@ async fn download(
     let mut left = layer.size;
     while let Some(chunk) = stream.next().await {
         let chunk = chunk.map_err(|error| failure::from_stream(registry.image(), &subject, &error))?;
-        left = left.checked_sub(chunk.len() as u64).ok_or_else(|| ImageError::LimitExceeded {
-            subject: subject.clone(),
-            limit: layer.size,
-            unit: "bytes, the size in the manifest",
-        })?;
+        left = left
+            .checked_sub(chunk.len() as u64)
+            .ok_or_else(|| ImageError::LimitExceeded {
+                subject: subject.clone(),
+                limit: layer.size,
+                unit: "bytes, the size in the manifest",
+            })?;
         if sender.send(Message::Chunk(chunk)).await.is_err() {
             return Ok(());
         }
@@ -140,27 +156,36 @@ fn unpack(
     destination: &Path,
     mut share: Share,
 ) -> Result<(), ImageError> {
-    let stream_failed =
-        |source| ImageError::LayerStream { layer: layer.digest.to_string(), source };
+    let stream_failed = |source| ImageError::LayerStream {
+        layer: layer.digest.to_string(),
+        source,
+    };
     let decoder: Box<dyn Read + '_> = match layer.compression {
         Compression::Plain => Box::new(&mut chunks),
         Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(&mut chunks)),
         Compression::Zstd => {
-            let mut decoder =
-                zstd::stream::read::Decoder::with_buffer(&mut chunks).map_err(stream_failed)?;
-            decoder.window_log_max(limits::ZSTD_WINDOW_LOG).map_err(stream_failed)?;
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(&mut chunks).map_err(stream_failed)?;
+            decoder
+                .window_log_max(limits::ZSTD_WINDOW_LOG)
+                .map_err(stream_failed)?;
             Box::new(decoder)
         }
     };
-    let expanded = Expanded { inner: DigestingReader::new(decoder), share: &mut share };
+    let expanded = Expanded {
+        inner: DigestingReader::new(decoder),
+        share: &mut share,
+    };
     let mut archive = BufReader::with_capacity(DECODED_BUFFER_BYTES, expanded);
     unpack::unpack_layer(&mut archive, directory.path(), &layer.digest.to_string())?;
     // Padding behind the archive's end is part of both digests.
-    io::copy(&mut archive, &mut io::sink()).map_err(|error| unpack::stream_error(&layer.digest.to_string(), error))?;
+    io::copy(&mut archive, &mut io::sink())
+        .map_err(|error| unpack::stream_error(&layer.digest.to_string(), error))?;
     let (diff_id, decoder) = archive.into_inner().inner.finish();
     drop(decoder);
     chunks.finish().map_err(stream_failed)?;
-    layer.diff_id.verify(&format!("the content of layer {}", layer.digest), diff_id)?;
+    layer
+        .diff_id
+        .verify(&format!("the content of layer {}", layer.digest), diff_id)?;
     directory.publish(destination)?;
     share.keep();
     Ok(())
@@ -193,7 +218,10 @@ enum Receiving {
 
 impl Chunks {
     fn new(receiver: mpsc::Receiver<Message>) -> Chunks {
-        Chunks { receiver, state: Receiving::Chunk(Bytes::new()) }
+        Chunks {
+            receiver,
+            state: Receiving::Chunk(Bytes::new()),
+        }
     }
 
     /// Waits until the download has verified the whole blob.
@@ -208,7 +236,12 @@ impl BufRead for Chunks {
             self.state = match self.receiver.blocking_recv() {
                 Some(Message::Chunk(chunk)) => Receiving::Chunk(chunk),
                 Some(Message::Verified) => Receiving::Verified,
-                None => return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the download broke off")),
+                None => {
+                    return Err(io::Error::new(
+                        io::ErrorKind::ConnectionAborted,
+                        "the download broke off",
+                    ));
+                }
             };
         }
         match &self.state {
@@ -243,7 +276,11 @@ impl Incoming {
         let path = parent.join(NEXT.fetch_add(1, Ordering::Relaxed).to_string());
         match fs::create_dir(&path) {
             Ok(()) => Ok(Incoming(path)),
-            Err(source) => Err(ImageError::Store { action: "create", path, source }),
+            Err(source) => Err(ImageError::Store {
+                action: "create",
+                path,
+                source,
+            }),
         }
     }
 
@@ -252,8 +289,11 @@ impl Incoming {
     }
 
     fn publish(self, destination: &Path) -> Result<(), ImageError> {
-        fs::rename(&self.0, destination)
-            .map_err(|source| ImageError::Store { action: "rename a layer to", path: destination.to_owned(), source })
+        fs::rename(&self.0, destination).map_err(|source| ImageError::Store {
+            action: "rename a layer to",
+            path: destination.to_owned(),
+            source,
+        })
     }
 }
 
@@ -262,7 +302,9 @@ impl Drop for Incoming {
         match fs::remove_dir_all(&self.0) {
             // Published.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => tracing::warn!(path = %self.0.display(), %error, "cannot remove an unfinished layer"),
+            Err(error) => {
+                tracing::warn!(path = %self.0.display(), %error, "cannot remove an unfinished layer")
+            }
             Ok(()) => {}
         }
     }
@@ -277,7 +319,10 @@ mod tests {
         let budget = Budget::new(10);
         let mut failed = budget.share();
         failed.take(8).unwrap();
-        assert!(matches!(budget.share().take(3), Err(ImageError::LimitExceeded { limit: 10, .. })));
+        assert!(matches!(
+            budget.share().take(3),
+            Err(ImageError::LimitExceeded { limit: 10, .. })
+        ));
         drop(failed);
         let mut kept = budget.share();
         kept.take(8).unwrap();
@@ -289,10 +334,15 @@ mod tests {
     #[test]
     fn a_download_that_breaks_off_is_no_end_of_file() {
         let (sender, receiver) = mpsc::channel(2);
-        sender.blocking_send(Message::Chunk(Bytes::from_static(b"half"))).unwrap();
+        sender
+            .blocking_send(Message::Chunk(Bytes::from_static(b"half")))
+            .unwrap();
         drop(sender);
         let mut read = Vec::new();
         let error = Chunks::new(receiver).read_to_end(&mut read).unwrap_err();
-        assert_eq!((error.kind(), read.as_slice()), (io::ErrorKind::ConnectionAborted, &b"half"[..]));
+        assert_eq!(
+            (error.kind(), read.as_slice()),
+            (io::ErrorKind::ConnectionAborted, &b"half"[..])
+        );
     }
 }

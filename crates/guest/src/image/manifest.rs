@@ -34,7 +34,7 @@ pub(super) struct Descriptor {
 #[derive(Debug)]
 pub(super) enum Document {
     /// One image.
-    Manifest(ImageManifest),
+    Manifest(Box<ImageManifest>),
     /// One image for each platform; this is the digest of ours.
     Index(Digest),
 }
@@ -68,7 +68,8 @@ struct Kind {
 }
 
 fn manifest(image: &ImageReference, body: &[u8]) -> Result<Document, ImageError> {
-    from_json(&format!("the manifest of {image}"), body).map(Document::Manifest)
+    from_json(&format!("the manifest of {image}"), body)
+        .map(|manifest| Document::Manifest(Box::new(manifest)))
 }
 
 fn index(image: &ImageReference, body: &[u8]) -> Result<Document, ImageError> {
@@ -78,7 +79,12 @@ fn index(image: &ImageReference, body: &[u8]) -> Result<Document, ImageError> {
         "aarch64" => Arch::ARM64,
         other => Arch::Other(other.to_owned()),
     };
-    let platforms = || index.manifests().iter().filter_map(|entry| Some((entry, entry.platform().as_ref()?)));
+    let platforms = || {
+        index
+            .manifests()
+            .iter()
+            .filter_map(|entry| Some((entry, entry.platform().as_ref()?)))
+    };
     let ours = platforms()
         .find(|(_, platform)| *platform.os() == Os::Linux && *platform.architecture() == wanted)
         .map(|(entry, _)| entry.digest().to_string());
@@ -115,20 +121,33 @@ pub(super) fn layers(
     let diff_ids = config.rootfs().diff_ids();
     if manifest.layers().len() > limits::LAYERS {
         let subject = format!("the manifest of {image}");
-        return Err(ImageError::LimitExceeded { subject, limit: limits::LAYERS as u64, unit: "layers" });
+        return Err(ImageError::LimitExceeded {
+            subject,
+            limit: limits::LAYERS as u64,
+            unit: "layers",
+        });
     }
     if manifest.layers().len() != diff_ids.len() {
         return Err(ImageError::Malformed {
             subject: format!("the configuration of {image}"),
-            reason: format!("{} diff ids for {} layers", diff_ids.len(), manifest.layers().len()),
+            reason: format!(
+                "{} diff ids for {} layers",
+                diff_ids.len(),
+                manifest.layers().len()
+            ),
         });
     }
     let pairs = manifest.layers().iter().zip(diff_ids);
     pairs
         .map(|(layer, diff_id)| {
             let digest: Digest = layer.digest().to_string().parse()?;
-            let compression = compression(digest, &layer.media_type().to_string())?;
-            Ok(Descriptor { digest, size: layer.size(), compression, diff_id: diff_id.parse()? })
+            let compression = compression(digest, layer.media_type().as_ref())?;
+            Ok(Descriptor {
+                digest,
+                size: layer.size(),
+                compression,
+                diff_id: diff_id.parse()?,
+            })
         })
         .collect()
 }
@@ -156,8 +175,10 @@ fn compression(digest: Digest, media_type: &str) -> Result<Compression, ImageErr
 }
 
 fn from_json<'a, T: Deserialize<'a>>(subject: &str, body: &'a [u8]) -> Result<T, ImageError> {
-    serde_json::from_slice(body)
-        .map_err(|error| ImageError::Malformed { subject: subject.to_owned(), reason: error.to_string() })
+    serde_json::from_slice(body).map_err(|error| ImageError::Malformed {
+        subject: subject.to_owned(),
+        reason: error.to_string(),
+    })
 }
 
 #[cfg(test)]
@@ -168,9 +189,18 @@ mod tests {
     fn layer_types_of_both_vendors_are_known() {
         let digest = Digest::of(b"");
         let of = |media_type| compression(digest, media_type).ok();
-        assert_eq!(of("application/vnd.oci.image.layer.v1.tar"), Some(Compression::Plain));
-        assert_eq!(of("application/vnd.oci.image.layer.v1.tar+zstd"), Some(Compression::Zstd));
-        assert_eq!(of("application/vnd.docker.image.rootfs.diff.tar.gzip"), Some(Compression::Gzip));
+        assert_eq!(
+            of("application/vnd.oci.image.layer.v1.tar"),
+            Some(Compression::Plain)
+        );
+        assert_eq!(
+            of("application/vnd.oci.image.layer.v1.tar+zstd"),
+            Some(Compression::Zstd)
+        );
+        assert_eq!(
+            of("application/vnd.docker.image.rootfs.diff.tar.gzip"),
+            Some(Compression::Gzip)
+        );
         assert_eq!(of("application/vnd.oci.image.layer.v1.tar+gzip+encrypted"), None);
         assert_eq!(of("application/wasm"), None);
     }

@@ -39,11 +39,23 @@ pub fn mount_rootfs(image: &PulledImage, target: &Path, scratch: &Path) -> Resul
     let lower = if layers.is_empty() {
         vec![open(&scratch.join("empty"))?]
     } else {
-        layers.iter().map(|layer| open(layer.path())).collect::<Result<Vec<_>, _>>()?
+        layers
+            .iter()
+            .map(|layer| open(layer.path()))
+            .collect::<Result<Vec<_>, _>>()?
     };
     let (upper, work) = (open(&upper)?, open(&work)?);
-    mount("overlay", target, "overlay", MountFlags::empty(), options(&lower, &upper, &work).as_c_str())
-        .map_err(|error| ImageError::Mount { target: target.to_owned(), source: error.into() })
+    mount(
+        "overlay",
+        target,
+        "overlay",
+        MountFlags::empty(),
+        options(&lower, &upper, &work).as_c_str(),
+    )
+    .map_err(|error| ImageError::Mount {
+        target: target.to_owned(),
+        source: error.into(),
+    })
 }
 
 /// The mount's options. The kernel takes one page of them, and the digests of 128 layers would fill two: so
@@ -55,7 +67,10 @@ fn options(lower: &[File], upper: &File, work: &File) -> CString {
         let _ = write!(options, "{separator}/proc/self/fd/{}", layer.as_raw_fd());
     }
     let (upper, work) = (upper.as_raw_fd(), work.as_raw_fd());
-    let _ = write!(options, ",upperdir=/proc/self/fd/{upper},workdir=/proc/self/fd/{work}");
+    let _ = write!(
+        options,
+        ",upperdir=/proc/self/fd/{upper},workdir=/proc/self/fd/{work}"
+    );
     CString::new(options).expect("paths made of digits and slashes hold no zero byte")
 }
 
@@ -63,7 +78,11 @@ fn options(lower: &[File], upper: &File, work: &File) -> CString {
 /// replaces everything that its lower occurrence did, and the kernel refuses one directory twice.
 fn topmost_occurrences(layers: &[LayerPath]) -> Vec<&LayerPath> {
     let mut seen = HashSet::new();
-    layers.iter().rev().filter(|layer| seen.insert(layer.path())).collect()
+    layers
+        .iter()
+        .rev()
+        .filter(|layer| seen.insert(layer.path()))
+        .collect()
 }
 
 /// The root directory's owner and mode are those of the highest directory, which is ours.
@@ -84,5 +103,9 @@ fn open(path: &Path) -> Result<File, ImageError> {
 }
 
 fn store_error(action: &'static str, path: &Path, source: io::Error) -> ImageError {
-    ImageError::Store { action, path: path.to_owned(), source }
+    ImageError::Store {
+        action,
+        path: path.to_owned(),
+        source,
+    }
 }

@@ -38,11 +38,16 @@ impl FromStr for ImageReference {
     type Err = ImageError;
 
     fn from_str(text: &str) -> Result<ImageReference, ImageError> {
-        let refuse = |reason: String| ImageError::BadReference { text: text.chars().take(200).collect(), reason };
+        let refuse = |reason: String| ImageError::BadReference {
+            text: text.chars().take(200).collect(),
+            reason,
+        };
         if text.len() > REFERENCE_BYTES {
             return Err(refuse(format!("longer than {REFERENCE_BYTES} bytes")));
         }
-        text.parse().map(ImageReference).map_err(|error: oci_client::ParseError| refuse(error.to_string()))
+        text.parse()
+            .map(ImageReference)
+            .map_err(|error: oci_client::ParseError| refuse(error.to_string()))
     }
 }
 
@@ -62,13 +67,22 @@ mod tests {
         assert_eq!(reference.to_string(), "docker.io/library/busybox:latest");
         assert_eq!(reference.version(), "latest");
         let reference: ImageReference = "10.250.0.1:5000/team/app:v1".parse().unwrap();
-        assert_eq!((reference.registry(), reference.version()), ("10.250.0.1:5000", "v1"));
+        assert_eq!(
+            (reference.registry(), reference.version()),
+            ("10.250.0.1:5000", "v1")
+        );
     }
 
     #[test]
     fn what_is_no_reference_is_named() {
         for text in ["", "UPPER/Case", "a b", "x@sha256:zz", &"a".repeat(2000)] {
-            assert!(matches!(text.parse::<ImageReference>(), Err(ImageError::BadReference { .. })), "{text}");
+            assert!(
+                matches!(
+                    text.parse::<ImageReference>(),
+                    Err(ImageError::BadReference { .. })
+                ),
+                "{text}"
+            );
         }
     }
 }

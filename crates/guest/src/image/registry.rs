@@ -12,7 +12,7 @@ use oci_client::{
 use zeroize::Zeroizing;
 
 use super::{
-    Digest, ImageError, ImageReference, failure, limits,
+    Digest, ImageError, ImageReference, PullSettings, failure, limits,
     manifest::{ACCEPTED_MANIFESTS, Descriptor},
 };
 
@@ -61,12 +61,15 @@ impl<'a> Registry<'a> {
     pub(super) async fn connect(
         image: &'a ImageReference,
         credentials: Option<Credentials>,
-        insecure_registries: &[String],
+        settings: &PullSettings,
     ) -> Result<Registry<'a>, ImageError> {
         install_tls_provider();
-        let insecure = insecure_registries.iter().any(|registry| registry == image.registry_host());
-        let library = library_client(insecure_registries)?;
-        let documents = document_client()?;
+        let insecure = settings
+            .insecure_registries
+            .iter()
+            .any(|registry| registry == image.registry_host());
+        let library = library_client(settings)?;
+        let documents = document_client(settings)?;
         let secret = match &credentials {
             None => RegistryAuth::Anonymous,
             Some(Credentials::Basic { username, password }) => {
@@ -77,11 +80,19 @@ impl<'a> Registry<'a> {
         let token = retried(|| authorize(&library, image, &secret)).await?;
         let authorization = match (token, credentials) {
             (Some(token), _) | (None, Some(Credentials::Token(token))) => Authorization::Token(token),
-            (None, Some(Credentials::Basic { username, password })) => Authorization::Basic(username, password),
+            (None, Some(Credentials::Basic { username, password })) => {
+                Authorization::Basic(username, password)
+            }
             (None, None) => Authorization::Anonymous,
         };
         let scheme = if insecure { "http" } else { "https" };
-        Ok(Registry { image, scheme, library, documents, authorization })
+        Ok(Registry {
+            image,
+            scheme,
+            library,
+            documents,
+            authorization,
+        })
     }
 
     pub(super) fn image(&self) -> &ImageReference {
@@ -115,18 +126,30 @@ impl<'a> Registry<'a> {
         layer: &Descriptor,
     ) -> Result<BoxStream<'static, std::io::Result<Bytes>>, ImageError> {
         let digest = layer.digest.to_string();
-        let answer = self.library.pull_blob_stream(self.image.inner(), digest.as_str()).await;
-        Ok(answer.map_err(|error| failure::from_registry(self.image, error))?.stream)
+        let answer = self
+            .library
+            .pull_blob_stream(self.image.inner(), digest.as_str())
+            .await;
+        Ok(answer
+            .map_err(|error| failure::from_registry(self.image, error))?
+            .stream)
     }
 
     fn url(&self, kind: &str, version: &str) -> String {
         let host = self.image.registry_host();
-        format!("{}://{host}/v2/{}/{kind}/{version}", self.scheme, self.image.inner().repository())
+        format!(
+            "{}://{host}/v2/{}/{kind}/{version}",
+            self.scheme,
+            self.image.inner().repository()
+        )
     }
 
     /// A small document. The registry library would read one of any size.
     async fn document(&self, url: &str, subject: &str, limit: u64) -> Result<Vec<u8>, ImageError> {
-        let request = self.documents.get(url).header(reqwest::header::ACCEPT, ACCEPTED_MANIFESTS);
+        let request = self
+            .documents
+            .get(url)
+            .header(reqwest::header::ACCEPT, ACCEPTED_MANIFESTS);
         let request = match &self.authorization {
             Authorization::Anonymous => request,
             Authorization::Token(token) => request.bearer_auth(token.as_str()),
@@ -135,8 +158,11 @@ impl<'a> Registry<'a> {
         let unreachable = |error| failure::from_request(self.image, &error);
         let mut response = request.send().await.map_err(unreachable)?;
         let status = response.status();
-        let too_large =
-            || ImageError::LimitExceeded { subject: subject.to_owned(), limit, unit: "bytes" };
+        let too_large = || ImageError::LimitExceeded {
+            subject: subject.to_owned(),
+            limit,
+            unit: "bytes",
+        };
         if response.content_length().is_some_and(|length| length > limit) {
             return Err(too_large());
         }
@@ -161,9 +187,9 @@ async fn authorize(
 ) -> Result<Option<Zeroizing<String>>, ImageError> {
     let answer = library.auth(image.inner(), secret, RegistryOperation::Pull);
     match tokio::time::timeout(limits::AUTHORIZATION_TIMEOUT, answer).await {
-        Ok(answer) => {
-            answer.map(|token| token.map(Zeroizing::new)).map_err(|error| failure::from_registry(image, error))
-        }
+        Ok(answer) => answer
+            .map(|token| token.map(Zeroizing::new))
+            .map_err(|error| failure::from_registry(image, error)),
         Err(_) => Err(ImageError::RegistryUnreachable {
             registry: image.registry_host().to_owned(),
             cause: super::Unreachable::Stalled,
@@ -199,24 +225,31 @@ fn install_tls_provider() {
 }
 
 /// The guest has no certificate files, so the public roots are built in and nothing else is trusted.
-fn library_client(insecure_registries: &[String]) -> Result<Client, ImageError> {
+fn library_client(settings: &PullSettings) -> Result<Client, ImageError> {
     let roots = webpki_root_certs::TLS_SERVER_ROOT_CERTS
         .iter()
-        .map(|root| Certificate { encoding: CertificateEncoding::Der, data: root.to_vec() })
+        .map(|root| Certificate {
+            encoding: CertificateEncoding::Der,
+            data: root.to_vec(),
+        })
         .collect();
     let config = ClientConfig {
-        protocol: ClientProtocol::HttpsExcept(insecure_registries.to_vec()),
+        protocol: ClientProtocol::HttpsExcept(settings.insecure_registries.clone()),
         tls_certs_only: roots,
-        read_timeout: Some(limits::STALL_TIMEOUT),
+        read_timeout: Some(settings.stall_timeout),
         connect_timeout: Some(limits::CONNECT_TIMEOUT),
         user_agent: concat!("peerpods-guest/", env!("CARGO_PKG_VERSION")),
         ..ClientConfig::default()
     };
-    Client::try_from(config).map_err(|error| ImageError::Client { reason: error.to_string() })
+    Client::try_from(config).map_err(|error| ImageError::Client {
+        reason: error.to_string(),
+    })
 }
 
-fn document_client() -> Result<reqwest::Client, ImageError> {
-    let failed = |error: reqwest::Error| ImageError::Client { reason: error.to_string() };
+fn document_client(settings: &PullSettings) -> Result<reqwest::Client, ImageError> {
+    let failed = |error: reqwest::Error| ImageError::Client {
+        reason: error.to_string(),
+    };
     let roots = webpki_root_certs::TLS_SERVER_ROOT_CERTS
         .iter()
         .map(|root| reqwest::Certificate::from_der(root))
@@ -224,7 +257,7 @@ fn document_client() -> Result<reqwest::Client, ImageError> {
         .map_err(failed)?;
     reqwest::Client::builder()
         .tls_certs_only(roots)
-        .read_timeout(limits::STALL_TIMEOUT)
+        .read_timeout(settings.stall_timeout)
         .connect_timeout(limits::CONNECT_TIMEOUT)
         .user_agent(concat!("peerpods-guest/", env!("CARGO_PKG_VERSION")))
         .build()

@@ -5,6 +5,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
 };
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -25,11 +26,17 @@ pub struct PullSettings {
     pub insecure_registries: Vec<String>,
     /// Bytes the layers of one image may expand to.
     pub expanded_limit: u64,
+    /// Time without a byte from a registry after which the transfer is given up.
+    pub stall_timeout: Duration,
 }
 
 impl Default for PullSettings {
     fn default() -> Self {
-        PullSettings { insecure_registries: Vec::new(), expanded_limit: limits::EXPANDED_BYTES }
+        PullSettings {
+            insecure_registries: Vec::new(),
+            expanded_limit: limits::EXPANDED_BYTES,
+            stall_timeout: limits::STALL_TIMEOUT,
+        }
     }
 }
 
@@ -69,15 +76,27 @@ impl ImageStore {
         let incoming = root.join("incoming");
         match fs::remove_dir_all(&incoming) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                return Err(ImageError::Store { action: "clear", path: incoming, source });
+                return Err(ImageError::Store {
+                    action: "clear",
+                    path: incoming,
+                    source,
+                });
             }
             _ => {}
         }
         for path in [&layers, &incoming] {
-            fs::create_dir_all(path)
-                .map_err(|source| ImageError::Store { action: "create", path: path.clone(), source })?;
+            fs::create_dir_all(path).map_err(|source| ImageError::Store {
+                action: "create",
+                path: path.clone(),
+                source,
+            })?;
         }
-        Ok(ImageStore { layers, incoming, settings, pulling: Mutex::default() })
+        Ok(ImageStore {
+            layers,
+            incoming,
+            settings,
+            pulling: Mutex::default(),
+        })
     }
 
     /// Brings all layers of the image into the store.
@@ -89,7 +108,7 @@ impl ImageStore {
         reference: &ImageReference,
         credentials: Option<Credentials>,
     ) -> Result<PulledImage, ImageError> {
-        let registry = Registry::connect(reference, credentials, &self.settings.insecure_registries).await?;
+        let registry = Registry::connect(reference, credentials, &self.settings).await?;
         let manifest = match Document::parse(reference, &registry.manifest(reference.version()).await?)? {
             Document::Manifest(manifest) => manifest,
             Document::Index(digest) => {
@@ -97,7 +116,10 @@ impl ImageStore {
                     Document::Manifest(manifest) => manifest,
                     Document::Index(_) => {
                         let subject = format!("the index of {reference}");
-                        return Err(ImageError::Malformed { subject, reason: "it leads to an index".to_owned() });
+                        return Err(ImageError::Malformed {
+                            subject,
+                            reason: "it leads to an index".to_owned(),
+                        });
                     }
                 }
             }

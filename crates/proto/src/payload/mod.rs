@@ -1,1 +1,101 @@
 //! The boot payload: what a peer pod VM is told as it starts.
+//!
+//! A cloud-config document whose `write_files` carry `apf.json`, in the format of today's peer pods so that images and
+//! adaptors can be exchanged, and `peerpods.json` with what only our guest understands.
+
+mod document;
+mod error;
+mod network;
+mod secret;
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+pub use error::PayloadError;
+pub use network::{IpNet, InvalidIpNet, Neighbor, PodNetwork, Route, TunnelType};
+pub use secret::{JoinSecret, SecretText};
+
+/// EC2 refuses user data of more bytes than this.
+pub const RENDERED_LIMIT: usize = 16 * 1024;
+/// The most that the guest reads: a stock adaptor on another cloud may send more than EC2 takes.
+pub const PARSED_LIMIT: usize = 256 * 1024;
+
+/// All that a VM is told as it starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BootPayload {
+    /// Pod network and trust, in the format of today's peer pods.
+    pub forwarder: ForwarderConfig,
+    /// What our guest needs besides; a stock adaptor does not send it.
+    pub settings: Option<GuestSettings>,
+}
+
+/// The content of `apf.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ForwarderConfig {
+    /// The pod's network as its CNI made it on the worker.
+    pub pod_network: PodNetwork,
+    /// The pod's namespace.
+    pub pod_namespace: String,
+    /// The pod's name.
+    pub pod_name: String,
+    /// Whose certificates may connect to the agent: PEM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls_client_ca: Option<String>,
+    /// The server's key, PEM; only a stock adaptor sends one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls_server_key: Option<SecretText>,
+    /// The server's certificate, PEM; only a stock adaptor sends one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls_server_cert: Option<String>,
+}
+
+/// The content of `peerpods.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub struct GuestSettings {
+    /// Proves to each other that worker and guest are those that were meant; spent by the first agent connection.
+    pub join_secret: JoinSecret,
+    /// How long the guest lives without a word from its worker.
+    #[serde(rename = "lease_seconds", with = "seconds")]
+    pub lease: Duration,
+    /// Registries spoken to in plain HTTP, as `host:port`.
+    #[serde(default)]
+    pub insecure_registries: Vec<String>,
+}
+
+impl BootPayload {
+    /// The user data of the VM: at most [`RENDERED_LIMIT`] bytes, wiped when dropped.
+    ///
+    /// # Errors
+    /// [`PayloadError::TooLarge`] where it would be longer.
+    pub fn render(&self) -> Result<Zeroizing<String>, PayloadError> {
+        document::render(self)
+    }
+
+    /// Reads user data, ours or a stock adaptor's; files that neither of us knows are left aside.
+    ///
+    /// # Errors
+    /// What is wrong, with the name of the file and field.
+    pub fn parse(user_data: &[u8]) -> Result<Self, PayloadError> {
+        document::parse(user_data)
+    }
+}
+
+mod seconds {
+    //! Durations in whole seconds.
+
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(duration.as_secs())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        u64::deserialize(deserializer).map(Duration::from_secs)
+    }
+}

@@ -1,1 +1,36 @@
 //! Mutual TLS of the agent channel: identities, the join, connections.
+//!
+//! TLS 1.3 only. Two application protocols share the agent port of the VM:
+//! - [`JOIN_PROTOCOL`]: the worker meets a guest that made its key at boot. Each proves to the other that it knows the join
+//!   secret of the boot payload, bound to this TLS session by its exporter (RFC 8446, section 7.5); then the worker pins the
+//!   guest's key. May be repeated until the first agent connection, which spends the secret.
+//! - [`AGENT_PROTOCOL`]: the Kata agent API, from a client of the sandbox's own authority to a guest with the pinned key.
+
+mod client;
+mod connection;
+mod error;
+mod identity;
+mod listener;
+mod pin;
+mod proof;
+mod socket;
+
+pub use client::{connect, join};
+pub use connection::{CONNECTION_FILE, Connection};
+pub use error::ChannelError;
+pub use identity::{ClientIdentity, StockIdentity};
+pub use listener::{AgentListener, AgentStream, ListenerConfig};
+pub use pin::{InvalidPin, ServerKeyPin};
+
+/// The TCP port of the agent in the VM, fixed by today's peer pods.
+pub const AGENT_PORT: u16 = 15150;
+
+/// Application protocol of the first meeting.
+pub const JOIN_PROTOCOL: &[u8] = b"peerpods-join/1";
+
+/// Application protocol of agent connections.
+pub const AGENT_PROTOCOL: &[u8] = b"peerpods-agent/1";
+
+fn provider() -> std::sync::Arc<rustls::crypto::CryptoProvider> {
+    std::sync::Arc::new(rustls::crypto::ring::default_provider())
+}

@@ -34,7 +34,11 @@ pub(super) enum Kind {
     Directory,
     Symlink(Vec<u8>),
     HardLink(Vec<u8>),
-    Device { file_type: FileType, major: u32, minor: u32 },
+    Device {
+        file_type: FileType,
+        major: u32,
+        minor: u32,
+    },
     Fifo,
 }
 
@@ -50,7 +54,12 @@ pub(super) struct Archive<'a, R> {
 
 impl<'a, R: Read> Archive<'a, R> {
     pub(super) fn new(reader: &'a mut R, layer: &'a str) -> Self {
-        Archive { reader, layer, body: 0, padding: 0 }
+        Archive {
+            reader,
+            layer,
+            body: 0,
+            padding: 0,
+        }
     }
 
     /// The next entry, after skipping what is left of the current one; nothing at the archive's end.
@@ -67,7 +76,9 @@ impl<'a, R: Read> Archive<'a, R> {
         let mut extended = Extended::default();
         loop {
             self.skip_body()?;
-            let Some(header) = self.read_header()? else { return Ok(None) };
+            let Some(header) = self.read_header()? else {
+                return Ok(None);
+            };
             match header.entry_type() {
                 EntryType::XHeader => {
                     let records = self.extended_body(header.entry_size()?)?;
@@ -89,14 +100,24 @@ impl<'a, R: Read> Archive<'a, R> {
     fn entry(&mut self, header: &Header, extended: Extended) -> io::Result<Entry> {
         let link = || match &extended.link {
             Some(link) => Ok(link.clone()),
-            None => header.link_name_bytes().map(Vec::from).ok_or_else(|| malformed("a link without a target")),
+            None => header
+                .link_name_bytes()
+                .map(Vec::from)
+                .ok_or_else(|| malformed("a link without a target")),
         };
         let device = |file_type| -> io::Result<Kind> {
             let major = header.device_major()?.unwrap_or(0);
             let minor = header.device_minor()?.unwrap_or(0);
-            Ok(Kind::Device { file_type, major, minor })
+            Ok(Kind::Device {
+                file_type,
+                major,
+                minor,
+            })
         };
-        let path = extended.path.clone().unwrap_or_else(|| header.path_bytes().into_owned());
+        let path = extended
+            .path
+            .clone()
+            .unwrap_or_else(|| header.path_bytes().into_owned());
         let kind = match header.entry_type() {
             // Before directories had a type, a slash told them.
             EntryType::Regular if path.ends_with(b"/") => Kind::Directory,
@@ -118,16 +139,28 @@ impl<'a, R: Read> Archive<'a, R> {
         let number = |extended: Option<u64>, header: io::Result<u64>| -> io::Result<u32> {
             let number = extended.map_or(header, Ok)?;
             // The largest number means "unchanged" to the kernel.
-            u32::try_from(number).ok().filter(|number| *number != u32::MAX).ok_or_else(|| malformed("an owner out of range"))
+            u32::try_from(number)
+                .ok()
+                .filter(|number| *number != u32::MAX)
+                .ok_or_else(|| malformed("an owner out of range"))
         };
-        let seconds = || header.mtime().ok().and_then(|seconds| i64::try_from(seconds).ok()).unwrap_or(0);
+        let seconds = || {
+            header
+                .mtime()
+                .ok()
+                .and_then(|seconds| i64::try_from(seconds).ok())
+                .unwrap_or(0)
+        };
         Ok(Entry {
             path,
             kind,
             mode: header.mode()? & 0o7777,
             owner: number(extended.uid, header.uid())?,
             group: number(extended.gid, header.gid())?,
-            modified: extended.modified.unwrap_or_else(|| Timespec { tv_sec: seconds(), tv_nsec: 0 }),
+            modified: extended.modified.unwrap_or_else(|| Timespec {
+                tv_sec: seconds(),
+                tv_nsec: 0,
+            }),
             attributes: extended.attributes,
         })
     }
@@ -148,7 +181,11 @@ impl<'a, R: Read> Archive<'a, R> {
         }
         let header = Header::from_byte_slice(&block).clone();
         // The sum counts its own field as spaces.
-        let sum: u32 = block[..148].iter().chain(&block[156..]).map(|byte| u32::from(*byte)).sum();
+        let sum: u32 = block[..148]
+            .iter()
+            .chain(&block[156..])
+            .map(|byte| u32::from(*byte))
+            .sum();
         if header.cksum()? != sum + 8 * u32::from(b' ') {
             return Err(malformed("a header's checksum is wrong"));
         }

@@ -5,8 +5,8 @@
 //! steered.
 
 mod archive;
-mod pax;
 mod path;
+mod pax;
 mod tree;
 
 use std::{io::Read, path::Path};
@@ -29,7 +29,11 @@ pub fn unpack_layer(reader: &mut impl Read, directory: &Path, layer: &str) -> Re
         entries += 1;
         if entries > limits::LAYER_ENTRIES {
             let subject = format!("layer {layer}");
-            return Err(ImageError::LimitExceeded { subject, limit: limits::LAYER_ENTRIES, unit: "entries" });
+            return Err(ImageError::LimitExceeded {
+                subject,
+                limit: limits::LAYER_ENTRIES,
+                unit: "entries",
+            });
         }
         match Name::parse(&entry.path)? {
             Name::Root => tree.root_attributes(&entry)?,
@@ -44,7 +48,11 @@ pub fn unpack_layer(reader: &mut impl Read, directory: &Path, layer: &str) -> Re
                     Name::Entry(target) => tree.hard_link(&place, &target)?,
                     _ => return Err(path::refused(&entry.path, "a hard link to what is not a file")),
                 },
-                Kind::Device { file_type, major, minor } => {
+                Kind::Device {
+                    file_type,
+                    major,
+                    minor,
+                } => {
                     tree.node(&place, &entry, *file_type, rustix::fs::makedev(*major, *minor))?;
                 }
                 Kind::Fifo => tree.node(&place, &entry, rustix::fs::FileType::Fifo, 0)?,
@@ -58,6 +66,9 @@ pub fn unpack_layer(reader: &mut impl Read, directory: &Path, layer: &str) -> Re
 pub(super) fn stream_error(layer: &str, error: std::io::Error) -> ImageError {
     match error.downcast::<ImageError>() {
         Ok(limit) => limit,
-        Err(source) => ImageError::LayerStream { layer: layer.to_owned(), source },
+        Err(source) => ImageError::LayerStream {
+            layer: layer.to_owned(),
+            source,
+        },
     }
 }

@@ -55,9 +55,17 @@ impl Name {
         if parts.len() > limits::PATH_DEPTH {
             return Err(refused(bytes, "the path is too deep"));
         }
-        let Some(name) = parts.pop() else { return Ok(Name::Root) };
-        let parent: PathBuf = parts.iter().map(|part| Path::new(OsStr::from_bytes(part))).collect();
-        let place = |name| Place { parent: parent.clone(), name: OsStr::from_bytes(name).into() };
+        let Some(name) = parts.pop() else {
+            return Ok(Name::Root);
+        };
+        let parent: PathBuf = parts
+            .iter()
+            .map(|part| Path::new(OsStr::from_bytes(part)))
+            .collect();
+        let place = |name| Place {
+            parent: parent.clone(),
+            name: OsStr::from_bytes(name).into(),
+        };
         match name.strip_prefix(b".wh.") {
             None => Ok(Name::Entry(place(name))),
             Some(b".wh..opq") => Ok(Name::Opaque(parent)),
@@ -70,7 +78,10 @@ impl Name {
 
 /// The error for an entry that is not even tried.
 pub(super) fn refused(path: &[u8], reason: &'static str) -> ImageError {
-    ImageError::RefusedEntry { entry: lossy(path), reason }
+    ImageError::RefusedEntry {
+        entry: lossy(path),
+        reason,
+    }
 }
 
 /// An entry's path for an error: readable and not too long.
@@ -83,21 +94,41 @@ mod tests {
     use super::*;
 
     fn place(parent: &str, name: &str) -> Place {
-        Place { parent: parent.into(), name: OsStr::new(name).into() }
+        Place {
+            parent: parent.into(),
+            name: OsStr::new(name).into(),
+        }
     }
 
     #[test]
     fn names_are_normalised_into_the_layer() {
         assert_eq!(Name::parse(b"./").unwrap(), Name::Root);
-        assert_eq!(Name::parse(b"/etc//./passwd").unwrap(), Name::Entry(place("etc", "passwd")));
-        assert_eq!(Name::parse(b"etc/.wh.passwd").unwrap(), Name::Whiteout(place("etc", "passwd")));
-        assert_eq!(Name::parse(b"etc/.wh..wh..opq").unwrap(), Name::Opaque("etc".into()));
+        assert_eq!(
+            Name::parse(b"/etc//./passwd").unwrap(),
+            Name::Entry(place("etc", "passwd"))
+        );
+        assert_eq!(
+            Name::parse(b"etc/.wh.passwd").unwrap(),
+            Name::Whiteout(place("etc", "passwd"))
+        );
+        assert_eq!(
+            Name::parse(b"etc/.wh..wh..opq").unwrap(),
+            Name::Opaque("etc".into())
+        );
         assert_eq!(Name::parse(b".wh..wh.plnk").unwrap(), Name::Reserved);
     }
 
     #[test]
     fn names_that_lead_out_are_refused() {
-        for name in [&b"../x"[..], b"a/../../x", b"a/..", b"a/.wh...", b".wh.", b"a\0b", &[b'a'; 5000]] {
+        for name in [
+            &b"../x"[..],
+            b"a/../../x",
+            b"a/..",
+            b"a/.wh...",
+            b".wh.",
+            b"a\0b",
+            &[b'a'; 5000],
+        ] {
             assert!(Name::parse(name).is_err(), "{name:?}");
         }
     }

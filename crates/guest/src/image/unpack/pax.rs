@@ -61,7 +61,11 @@ fn record(records: &[u8]) -> Option<(&str, &[u8], &[u8])> {
     let (record, rest) = records.split_at_checked(length)?;
     let content = record.get(space + 1..)?.strip_suffix(b"\n")?;
     let equals = content.iter().position(|byte| *byte == b'=')?;
-    Some((std::str::from_utf8(&content[..equals]).ok()?, &content[equals + 1..], rest))
+    Some((
+        std::str::from_utf8(&content[..equals]).ok()?,
+        &content[equals + 1..],
+        rest,
+    ))
 }
 
 fn number(value: &[u8]) -> io::Result<u64> {
@@ -77,7 +81,10 @@ fn time(value: &[u8]) -> io::Result<Timespec> {
         let digits = fraction.bytes().chain(std::iter::repeat(b'0')).take(9);
         let mut tv_nsec = digits.map(|digit| digit.is_ascii_digit().then(|| i64::from(digit - b'0')));
         let tv_nsec = tv_nsec.try_fold(0, |sum, digit| Some(sum * 10 + digit?))?;
-        Some(Timespec { tv_sec: seconds.parse().ok()?, tv_nsec })
+        Some(Timespec {
+            tv_sec: seconds.parse().ok()?,
+            tv_nsec,
+        })
     };
     parse().ok_or_else(|| malformed("malformed time in a PAX record"))
 }
@@ -93,22 +100,38 @@ mod tests {
     #[test]
     fn values_may_hold_newlines() {
         let mut extended = Extended::default();
-        extended.read(b"33 SCHILY.xattr.user.note=a\nb=\0c\n10 size=7\n").unwrap();
-        assert_eq!(extended.attributes, [("user.note".to_owned(), b"a\nb=\0c".to_vec())]);
+        extended
+            .read(b"33 SCHILY.xattr.user.note=a\nb=\0c\n10 size=7\n")
+            .unwrap();
+        assert_eq!(
+            extended.attributes,
+            [("user.note".to_owned(), b"a\nb=\0c".to_vec())]
+        );
         assert_eq!(extended.size, Some(7));
     }
 
     #[test]
     fn overlay_attributes_are_left_out() {
         let mut extended = Extended::default();
-        extended.read(b"46 SCHILY.xattr.trusted.overlay.redirect=/etc\n").unwrap();
-        extended.read(b"42 SCHILY.xattr.user.overlay.redirect=/et\n").unwrap();
+        extended
+            .read(b"46 SCHILY.xattr.trusted.overlay.redirect=/etc\n")
+            .unwrap();
+        extended
+            .read(b"42 SCHILY.xattr.user.overlay.redirect=/et\n")
+            .unwrap();
         assert!(extended.attributes.is_empty());
     }
 
     #[test]
     fn malformed_records_are_errors() {
-        for records in [&b"x"[..], b"5 a", b"99 path=x\n", b"0 path=x\n", b"7 a=b\n", b"10 size=x\n"] {
+        for records in [
+            &b"x"[..],
+            b"5 a",
+            b"99 path=x\n",
+            b"0 path=x\n",
+            b"7 a=b\n",
+            b"10 size=x\n",
+        ] {
             assert!(Extended::default().read(records).is_err(), "{records:?}");
         }
     }

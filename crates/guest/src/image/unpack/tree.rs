@@ -12,7 +12,8 @@ use std::{
 };
 
 use rustix::fs::{
-    self as sys, AtFlags, Dev, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags,
+    self as sys, AtFlags, Dev, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid,
+    XattrFlags,
 };
 
 use super::{
@@ -57,7 +58,13 @@ impl Tree {
             source: error.into(),
         })?;
         let buffer = vec![0; COPY_BYTES];
-        Ok(Tree { root, latest: None, times: Vec::new(), remembered_bytes: 0, buffer })
+        Ok(Tree {
+            root,
+            latest: None,
+            times: Vec::new(),
+            remembered_bytes: 0,
+            buffer,
+        })
     }
 
     pub(super) fn file(
@@ -69,14 +76,22 @@ impl Tree {
         self.clear(place, false)?;
         let failed = failure("write", place);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = sys::openat(self.latest_parent(), &*place.name, flags, Mode::from_raw_mode(0o600));
+        let file = sys::openat(
+            self.latest_parent(),
+            &*place.name,
+            flags,
+            Mode::from_raw_mode(0o600),
+        );
         let mut file = File::from(file.map_err(&failed)?);
         loop {
-            let length = archive.read(&mut self.buffer).map_err(|error| archive.failed(error))?;
+            let length = archive
+                .read(&mut self.buffer)
+                .map_err(|error| archive.failed(error))?;
             if length == 0 {
                 break;
             }
-            file.write_all(&self.buffer[..length]).map_err(|error| entry_error("write", place, error))?;
+            file.write_all(&self.buffer[..length])
+                .map_err(|error| entry_error("write", place, error))?;
         }
         set_attributes(file.as_fd(), entry).map_err(failure("set the attributes of", place))?;
         sys::futimens(&file, &times(entry.modified)).map_err(failure("set the time of", place))
@@ -86,7 +101,8 @@ impl Tree {
         let before = self.clear(place, true)?;
         let parent = self.latest_parent();
         if before != Before::Directory {
-            sys::mkdirat(parent, &*place.name, Mode::from_raw_mode(0o700)).map_err(failure("create", place))?;
+            sys::mkdirat(parent, &*place.name, Mode::from_raw_mode(0o700))
+                .map_err(failure("create", place))?;
         }
         let directory = open_child(parent, &place.name).map_err(failure("open", place))?;
         if before == Before::Whiteout {
@@ -121,7 +137,14 @@ impl Tree {
         let from = self.resolve(&target.parent, OFlags::PATH).map_err(&failed)?;
         self.clear(place, false)?;
         // Without the flag to follow, a symbolic link at the target is itself linked.
-        sys::linkat(&from, &*target.name, self.latest_parent(), &*place.name, AtFlags::empty()).map_err(failed)
+        sys::linkat(
+            &from,
+            &*target.name,
+            self.latest_parent(),
+            &*place.name,
+            AtFlags::empty(),
+        )
+        .map_err(failed)
     }
 
     pub(super) fn node(
@@ -136,8 +159,13 @@ impl Tree {
         sys::mknodat(self.latest_parent(), &*place.name, file_type, mode, device)
             .map_err(failure("create", place))?;
         self.node_attributes(place, entry)?;
-        sys::chmodat(self.latest_parent(), &*place.name, Mode::from_raw_mode(entry.mode), AtFlags::empty())
-            .map_err(failure("set the mode of", place))
+        sys::chmodat(
+            self.latest_parent(),
+            &*place.name,
+            Mode::from_raw_mode(entry.mode),
+            AtFlags::empty(),
+        )
+        .map_err(failure("set the mode of", place))
     }
 
     /// Hides what lower layers have here. What this layer itself put here stays, but merges with nothing.
@@ -160,7 +188,10 @@ impl Tree {
 
     /// Hides what lower layers have in the directory.
     pub(super) fn opaque(&mut self, directory: &Path) -> Result<(), ImageError> {
-        let place = Place { parent: directory.to_owned(), name: OsStr::new(".wh..wh..opq").into() };
+        let place = Place {
+            parent: directory.to_owned(),
+            name: OsStr::new(".wh..wh..opq").into(),
+        };
         self.enter(&place)?;
         let failed = failure("mark", &place);
         let opened = self.resolve(directory, OFlags::RDONLY).map_err(&failed)?;
@@ -171,7 +202,9 @@ impl Tree {
     pub(super) fn finish(self) -> Result<(), ImageError> {
         for (path, modified) in &self.times {
             // Replaced by something else later in the archive: then its time is set already.
-            let Ok(directory) = self.resolve(path, OFlags::RDONLY) else { continue };
+            let Ok(directory) = self.resolve(path, OFlags::RDONLY) else {
+                continue;
+            };
             sys::futimens(&directory, &times(*modified)).map_err(|error| ImageError::Entry {
                 action: "set the time of",
                 entry: lossy(path.as_os_str().as_bytes()),
@@ -212,7 +245,11 @@ impl Tree {
             kind => {
                 sys::unlinkat(parent, &*place.name, AtFlags::empty()).map_err(failure("replace", place))?;
                 let whiteout = kind == FileType::CharacterDevice && stat.st_rdev == 0;
-                Ok(if whiteout { Before::Whiteout } else { Before::Nothing })
+                Ok(if whiteout {
+                    Before::Whiteout
+                } else {
+                    Before::Nothing
+                })
             }
         }
     }
@@ -248,13 +285,19 @@ impl Tree {
     }
 
     fn latest_parent(&self) -> BorrowedFd<'_> {
-        self.latest.as_ref().map_or(self.root.as_fd(), |(_, directory)| directory.as_fd())
+        self.latest
+            .as_ref()
+            .map_or(self.root.as_fd(), |(_, directory)| directory.as_fd())
     }
 
     /// Opens a directory of the layer. The kernel resolves symbolic links in it as the container will, with
     /// the layer's directory as `/`, so that neither `..` nor an absolute target leads out.
     fn resolve(&self, path: &Path, access: OFlags) -> rustix::io::Result<OwnedFd> {
-        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        let path = if path.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            path
+        };
         let flags = access | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
         sys::openat2(&self.root, path, flags, Mode::empty(), inside)
@@ -277,9 +320,16 @@ impl Tree {
 
 /// Owner first: changing it clears capabilities and set-user-id bits.
 fn set_attributes(fd: BorrowedFd<'_>, entry: &Entry) -> rustix::io::Result<()> {
-    sys::fchown(fd, Some(Uid::from_raw(entry.owner)), Some(Gid::from_raw(entry.group)))?;
+    sys::fchown(
+        fd,
+        Some(Uid::from_raw(entry.owner)),
+        Some(Gid::from_raw(entry.group)),
+    )?;
     for (attribute, value) in &entry.attributes {
-        tolerate(attribute, sys::fsetxattr(fd, attribute, value, XattrFlags::empty()))?;
+        tolerate(
+            attribute,
+            sys::fsetxattr(fd, attribute, value, XattrFlags::empty()),
+        )?;
     }
     sys::fchmod(fd, Mode::from_raw_mode(entry.mode))
 }
@@ -303,11 +353,16 @@ fn open_child(parent: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<OwnedF
 
 /// A path for the few calls that take no descriptor; `name` is one component, so it cannot lead elsewhere.
 fn through(parent: BorrowedFd<'_>, name: &OsStr) -> PathBuf {
-    Path::new("/proc/self/fd").join(parent.as_raw_fd().to_string()).join(name)
+    Path::new("/proc/self/fd")
+        .join(parent.as_raw_fd().to_string())
+        .join(name)
 }
 
 fn times(modified: Timespec) -> Timestamps {
-    Timestamps { last_access: modified, last_modification: modified }
+    Timestamps {
+        last_access: modified,
+        last_modification: modified,
+    }
 }
 
 fn failure(action: &'static str, place: &Place) -> impl Fn(rustix::io::Errno) -> ImageError {
@@ -315,5 +370,9 @@ fn failure(action: &'static str, place: &Place) -> impl Fn(rustix::io::Errno) ->
 }
 
 fn entry_error(action: &'static str, place: &Place, source: io::Error) -> ImageError {
-    ImageError::Entry { action, entry: lossy(place.path().as_os_str().as_bytes()), source }
+    ImageError::Entry {
+        action,
+        entry: lossy(place.path().as_os_str().as_bytes()),
+        source,
+    }
 }

@@ -1,0 +1,208 @@
+//! The guest's side: joins are answered inside, agent connections handed out.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use peerpods_proto::payload::JoinSecret;
+use rustls::{
+    RootCertStore, ServerConfig,
+    server::{NoServerSessionStorage, WebPkiClientVerifier},
+    version::TLS13,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, mpsc},
+    time::timeout,
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+
+use super::{
+    AGENT_PROTOCOL, ChannelError, JOIN_PROTOCOL, StockIdentity,
+    identity::{KeyedCertificate, certificates},
+    proof::{PROOF_BYTES, Prover, Side},
+    provider, socket,
+};
+
+/// How many strangers are heard at once: a handshake costs milliseconds, and more would only cost memory.
+const HANDSHAKES_LIMIT: usize = 16;
+/// The longest for a handshake and, with it, the join: generous for an emulated VM, short for who says nothing.
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+/// How many accepted connections may wait to be taken.
+const BACKLOG: usize = 4;
+/// The pause after the kernel refuses a connection, for example for lack of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// An authenticated agent connection.
+pub type AgentStream = TlsStream<TcpStream>;
+
+/// Who may connect, and how the guest proves itself.
+pub struct ListenerConfig {
+    /// The authority of the clients: PEM.
+    pub client_ca_pem: String,
+    /// The secret of the join; without one there is no join.
+    pub join_secret: Option<JoinSecret>,
+    /// What a stock adaptor gave to be used in place of a key of the guest's own. Its connections name no protocol.
+    pub stock: Option<StockIdentity>,
+}
+
+/// Listens for agent connections.
+pub struct AgentListener {
+    address: SocketAddr,
+    accepted: mpsc::Receiver<AgentStream>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for AgentListener {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// What a peer that completed its handshake came for.
+enum Purpose {
+    Agent,
+    Join,
+}
+
+struct Gate {
+    acceptor: TlsAcceptor,
+    /// Spent by the first agent connection.
+    secret: Mutex<Option<JoinSecret>>,
+    /// Whether a client that names no protocol is a stock adaptor.
+    unnamed: Option<()>,
+}
+
+impl AgentListener {
+    /// Listens on `address` with a key made now (or the stock one). Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// [`ChannelError::Credentials`] or [`ChannelError::Listen`].
+    pub async fn bind(address: SocketAddr, config: ListenerConfig) -> Result<Self, ChannelError> {
+        let gate = Arc::new(Gate::new(config)?);
+        let failed = |source| ChannelError::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let (sender, accepted) = mpsc::channel(BACKLOG);
+        let task = tokio::spawn(serve(listener, gate, sender));
+        Ok(Self { address, accepted, task })
+    }
+
+    /// The address listened on.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The next agent connection; strangers are turned away without a word here.
+    ///
+    /// # Errors
+    /// [`ChannelError::Closed`]: there will be no more.
+    pub async fn accept(&mut self) -> Result<AgentStream, ChannelError> {
+        self.accepted.recv().await.ok_or(ChannelError::Closed)
+    }
+}
+
+async fn serve(listener: TcpListener, gate: Arc<Gate>, sender: mpsc::Sender<AgentStream>) {
+    let handshakes = Arc::new(Semaphore::new(HANDSHAKES_LIMIT));
+    loop {
+        let permit = Arc::clone(&handshakes).acquire_owned().await.expect("the semaphore is never closed");
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let (gate, sender) = (Arc::clone(&gate), sender.clone());
+        tokio::spawn(async move {
+            match timeout(HANDSHAKE_LIMIT, gate.admit(stream)).await {
+                Ok(Ok(Some(stream))) => drop(sender.send(stream).await),
+                Ok(Ok(None)) => {}
+                Ok(Err(error)) => tracing::debug!(%peer, %error, "turned away"),
+                Err(_) => tracing::debug!(%peer, "turned away: too slow"),
+            }
+            drop(permit);
+        });
+    }
+}
+
+impl Gate {
+    fn new(config: ListenerConfig) -> Result<Self, ChannelError> {
+        let unusable = |what: &'static str| {
+            move |error: &dyn std::fmt::Display| ChannelError::Credentials { what, cause: error.to_string() }
+        };
+        let mut roots = RootCertStore::empty();
+        for certificate in certificates("client authority", &config.client_ca_pem)? {
+            roots.add(certificate).map_err(|error| unusable("client authority")(&error))?;
+        }
+        let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
+            .build()
+            .map_err(|error| unusable("client authority")(&error))?;
+        let own = match &config.stock {
+            Some(stock) => KeyedCertificate::parse(&stock.certificate_pem, &stock.key_pem)?,
+            None => KeyedCertificate::generate()?,
+        };
+        let mut server = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&TLS13])
+            .map_err(|error| unusable("TLS version")(&error))?
+            .with_client_cert_verifier(clients)
+            .with_single_cert(own.chain, own.key)
+            .map_err(|error| unusable("server certificate")(&error))?;
+        server.alpn_protocols = vec![AGENT_PROTOCOL.to_vec(), JOIN_PROTOCOL.to_vec()];
+        // Every session proves its client anew.
+        server.send_tls13_tickets = 0;
+        server.session_storage = Arc::new(NoServerSessionStorage {});
+        Ok(Self {
+            acceptor: TlsAcceptor::from(Arc::new(server)),
+            unnamed: config.stock.map(drop),
+            secret: Mutex::new(config.join_secret),
+        })
+    }
+
+    /// Hears one connection; a join is answered and over.
+    async fn admit(&self, stream: TcpStream) -> io::Result<Option<AgentStream>> {
+        socket::configure(&stream)?;
+        let stream = self.acceptor.accept(stream).await?;
+        match self.purpose(&stream)? {
+            Purpose::Agent => {
+                self.spend();
+                Ok(Some(stream))
+            }
+            Purpose::Join => self.answer_join(stream).await.map(|()| None),
+        }
+    }
+
+    fn purpose(&self, stream: &AgentStream) -> io::Result<Purpose> {
+        match stream.get_ref().1.alpn_protocol() {
+            Some(JOIN_PROTOCOL) => Ok(Purpose::Join),
+            Some(AGENT_PROTOCOL) => Ok(Purpose::Agent),
+            None if self.unnamed.is_some() => Ok(Purpose::Agent),
+            Some(_) | None => Err(io::Error::other("it names no protocol")),
+        }
+    }
+
+    async fn answer_join(&self, mut stream: AgentStream) -> io::Result<()> {
+        let mut proof = [0; PROOF_BYTES];
+        stream.read_exact(&mut proof).await?;
+        let secret = self.secret().clone().ok_or_else(|| io::Error::other("the join secret is spent"))?;
+        let prover = Prover::new(&secret, stream.get_ref().1).map_err(io::Error::other)?;
+        if !prover.is_proof_of(Side::Worker, &proof) {
+            return Err(io::Error::other("it does not know the join secret"));
+        }
+        stream.write_all(&prover.proof(Side::Guest)).await?;
+        stream.shutdown().await
+    }
+
+    fn spend(&self) {
+        self.secret().take();
+    }
+
+    fn secret(&self) -> std::sync::MutexGuard<'_, Option<JoinSecret>> {
+        self.secret.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
