@@ -76,37 +76,56 @@ impl Agent {
         let file = pod_directory.join(CONNECTION_FILE);
         let client = if file.exists() {
             let connection = Connection::read(&file).map_err(Error::Channel)?;
-            let stream = retry(|| async { channel::connect(&connection).await.map_err(Error::Channel) }).await?;
+            let stream =
+                retry(|| async { channel::connect(&connection).await.map_err(Error::Channel) }).await?;
             Client::new(Socket::new(stream))
         } else {
             let address = format!("unix://{}", socket.display());
             retry(|| async {
                 let connected = Client::connect(&address).await;
-                connected.map_err(|source| Error::Agent { action: format!("be reached at {address}"), source })
+                connected.map_err(|source| Error::Agent {
+                    action: format!("be reached at {address}"),
+                    source,
+                })
             })
             .await?
         };
-        Ok(Self { service: AgentServiceClient::new(client.clone()), health: HealthClient::new(client) })
+        Ok(Self {
+            service: AgentServiceClient::new(client.clone()),
+            health: HealthClient::new(client),
+        })
     }
 
     pub(crate) async fn check(&self, within: Duration) -> Result<(), ttrpc::Error> {
-        self.health.check(Deadline::Within(within).context(), &CheckRequest::new()).await.map(drop)
+        self.health
+            .check(Deadline::Within(within).context(), &CheckRequest::new())
+            .await
+            .map(drop)
     }
 
     pub(crate) async fn create_sandbox(&self, request: api::CreateSandboxRequest) -> Result<(), Error> {
-        let reply = self.service.create_sandbox(Deadline::Within(CALL_TIMEOUT).context(), &request).await;
+        let reply = self
+            .service
+            .create_sandbox(Deadline::Within(CALL_TIMEOUT).context(), &request)
+            .await;
         done("set up the sandbox", reply).map(drop)
     }
 
     /// The last call: a machine that belongs to the sandbox powers off.
     pub(crate) async fn destroy_sandbox(&self) -> Result<(), Error> {
         let request = api::DestroySandboxRequest::new();
-        let reply = self.service.destroy_sandbox(Deadline::Within(DESTROY_TIMEOUT).context(), &request).await;
+        let reply = self
+            .service
+            .destroy_sandbox(Deadline::Within(DESTROY_TIMEOUT).context(), &request)
+            .await;
         done("end the sandbox", reply).map(drop)
     }
 
     pub(crate) async fn copy_file(&self, request: &api::CopyFileRequest) -> Result<(), Error> {
-        let reply = self.service.copy_file(Deadline::Within(CALL_TIMEOUT).context(), request).await;
+        let reply = self
+            .service
+            .copy_file(Deadline::Within(CALL_TIMEOUT).context(), request)
+            .await;
         done(format!("store {}", request.path), reply).map(drop)
     }
 
@@ -121,25 +140,44 @@ impl Agent {
     }
 
     pub(crate) async fn start_container(&self, id: &str) -> Result<(), Error> {
-        let request = api::StartContainerRequest { container_id: id.to_owned(), ..Default::default() };
-        let reply = self.service.start_container(Deadline::Within(CALL_TIMEOUT).context(), &request).await;
+        let request = api::StartContainerRequest {
+            container_id: id.to_owned(),
+            ..Default::default()
+        };
+        let reply = self
+            .service
+            .start_container(Deadline::Within(CALL_TIMEOUT).context(), &request)
+            .await;
         done("start the container", reply).map(drop)
     }
 
     pub(crate) async fn remove_container(&self, id: &str) -> Result<(), Error> {
-        let request = api::RemoveContainerRequest { container_id: id.to_owned(), ..Default::default() };
-        let reply = self.service.remove_container(Deadline::Within(CALL_TIMEOUT).context(), &request).await;
+        let request = api::RemoveContainerRequest {
+            container_id: id.to_owned(),
+            ..Default::default()
+        };
+        let reply = self
+            .service
+            .remove_container(Deadline::Within(CALL_TIMEOUT).context(), &request)
+            .await;
         done("remove the container", reply).map(drop)
     }
 
-    pub(crate) async fn exec(&self, id: &ProcessId, process: peerpods_proto::oci::Process) -> Result<(), Error> {
+    pub(crate) async fn exec(
+        &self,
+        id: &ProcessId,
+        process: peerpods_proto::oci::Process,
+    ) -> Result<(), Error> {
         let request = api::ExecProcessRequest {
             container_id: id.container.clone(),
             exec_id: id.exec.clone(),
             process: Some(process).into(),
             ..Default::default()
         };
-        let reply = self.service.exec_process(Deadline::Within(CALL_TIMEOUT).context(), &request).await;
+        let reply = self
+            .service
+            .exec_process(Deadline::Within(CALL_TIMEOUT).context(), &request)
+            .await;
         done("start a process in the container", reply).map(drop)
     }
 
@@ -150,7 +188,10 @@ impl Agent {
             signal,
             ..Default::default()
         };
-        let reply = self.service.signal_process(Deadline::Within(CALL_TIMEOUT).context(), &request).await;
+        let reply = self
+            .service
+            .signal_process(Deadline::Within(CALL_TIMEOUT).context(), &request)
+            .await;
         done(format!("send signal {signal} to {id}"), reply).map(drop)
     }
 
@@ -161,11 +202,20 @@ impl Agent {
             exec_id: id.exec.clone(),
             ..Default::default()
         };
-        Ok(self.service.wait_process(Deadline::None.context(), &request).await?.status)
+        Ok(self
+            .service
+            .wait_process(Deadline::None.context(), &request)
+            .await?
+            .status)
     }
 
     /// Blocks until there is output; empty output is the end of the stream.
-    pub(crate) async fn read(&self, id: &ProcessId, from: Output, size: u32) -> Result<Vec<u8>, ttrpc::Error> {
+    pub(crate) async fn read(
+        &self,
+        id: &ProcessId,
+        from: Output,
+        size: u32,
+    ) -> Result<Vec<u8>, ttrpc::Error> {
         let request = api::ReadStreamRequest {
             container_id: id.container.clone(),
             exec_id: id.exec.clone(),
@@ -188,7 +238,10 @@ impl Agent {
             data,
             ..Default::default()
         };
-        let reply = self.service.write_stdin(Deadline::None.context(), &request).await?;
+        let reply = self
+            .service
+            .write_stdin(Deadline::None.context(), &request)
+            .await?;
         Ok(usize::try_from(reply.len).unwrap_or(usize::MAX))
     }
 
@@ -198,7 +251,10 @@ impl Agent {
             exec_id: id.exec.clone(),
             ..Default::default()
         };
-        let reply = self.service.close_stdin(Deadline::Within(CALL_TIMEOUT).context(), &request).await;
+        let reply = self
+            .service
+            .close_stdin(Deadline::Within(CALL_TIMEOUT).context(), &request)
+            .await;
         done("close a process's input", reply).map(drop)
     }
 
@@ -210,7 +266,10 @@ impl Agent {
             column: width,
             ..Default::default()
         };
-        let reply = self.service.tty_win_resize(Deadline::Within(CALL_TIMEOUT).context(), &request).await;
+        let reply = self
+            .service
+            .tty_win_resize(Deadline::Within(CALL_TIMEOUT).context(), &request)
+            .await;
         done("resize a terminal", reply).map(drop)
     }
 
@@ -224,25 +283,46 @@ impl Agent {
             resources: Some(resources).into(),
             ..Default::default()
         };
-        let reply = self.service.update_container(Deadline::Within(CALL_TIMEOUT).context(), &request).await;
+        let reply = self
+            .service
+            .update_container(Deadline::Within(CALL_TIMEOUT).context(), &request)
+            .await;
         done("change the container's resources", reply).map(drop)
     }
 
     pub(crate) async fn pause(&self, id: &str) -> Result<(), Error> {
-        let request = api::PauseContainerRequest { container_id: id.to_owned(), ..Default::default() };
-        let reply = self.service.pause_container(Deadline::Within(CALL_TIMEOUT).context(), &request).await;
+        let request = api::PauseContainerRequest {
+            container_id: id.to_owned(),
+            ..Default::default()
+        };
+        let reply = self
+            .service
+            .pause_container(Deadline::Within(CALL_TIMEOUT).context(), &request)
+            .await;
         done("pause the container", reply).map(drop)
     }
 
     pub(crate) async fn resume(&self, id: &str) -> Result<(), Error> {
-        let request = api::ResumeContainerRequest { container_id: id.to_owned(), ..Default::default() };
-        let reply = self.service.resume_container(Deadline::Within(CALL_TIMEOUT).context(), &request).await;
+        let request = api::ResumeContainerRequest {
+            container_id: id.to_owned(),
+            ..Default::default()
+        };
+        let reply = self
+            .service
+            .resume_container(Deadline::Within(CALL_TIMEOUT).context(), &request)
+            .await;
         done("resume the container", reply).map(drop)
     }
 
     pub(crate) async fn stats(&self, id: &str) -> Result<api::StatsContainerResponse, Error> {
-        let request = api::StatsContainerRequest { container_id: id.to_owned(), ..Default::default() };
-        let reply = self.service.stats_container(Deadline::Within(CALL_TIMEOUT).context(), &request).await;
+        let request = api::StatsContainerRequest {
+            container_id: id.to_owned(),
+            ..Default::default()
+        };
+        let reply = self
+            .service
+            .stats_container(Deadline::Within(CALL_TIMEOUT).context(), &request)
+            .await;
         done("measure the container", reply)
     }
 
@@ -253,25 +333,42 @@ impl Agent {
             container_id: id.to_owned(),
             ..Default::default()
         };
-        let reply = self.service.get_diagnostic_data(Deadline::Within(CALL_TIMEOUT).context(), &request).await;
+        let reply = self
+            .service
+            .get_diagnostic_data(Deadline::Within(CALL_TIMEOUT).context(), &request)
+            .await;
         done("read the termination message", reply).map(|reply| reply.data)
     }
 
     /// Blocks until a container runs out of memory, and names it.
     pub(crate) async fn out_of_memory(&self) -> Result<String, ttrpc::Error> {
         let request = api::GetOOMEventRequest::new();
-        Ok(self.service.get_oom_event(Deadline::None.context(), &request).await?.container_id)
+        Ok(self
+            .service
+            .get_oom_event(Deadline::None.context(), &request)
+            .await?
+            .container_id)
     }
 }
 
 /// Says what was being done when a call failed.
 fn done<T>(action: impl Into<String>, reply: ttrpc::Result<T>) -> Result<T, Error> {
-    reply.map_err(|source| Error::Agent { action: action.into(), source })
+    reply.map_err(|source| Error::Agent {
+        action: action.into(),
+        source,
+    })
 }
+
+/// What the ttrpc client says when a call's own deadline has passed; the connection may be fine.
+const DEADLINE_MESSAGE: &str = "deadline elapsed";
 
 /// Whether the error says that the connection, rather than one call, failed.
 pub(crate) fn is_connection_loss(error: &ttrpc::Error) -> bool {
-    !matches!(error, ttrpc::Error::RpcStatus(_) | ttrpc::Error::Others(_))
+    match error {
+        ttrpc::Error::RpcStatus(_) => false,
+        ttrpc::Error::Others(message) => !message.contains(DEADLINE_MESSAGE),
+        _ => true,
+    }
 }
 
 async fn retry<T, F: Future<Output = Result<T, Error>>>(mut attempt: impl FnMut() -> F) -> Result<T, Error> {

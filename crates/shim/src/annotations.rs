@@ -23,7 +23,13 @@ const MEMORY: &str = "io.kubernetes.cri.sandbox-memory";
 const HYPERVISOR: &str = "io.katacontainers.config.hypervisor.";
 
 /// Shape annotations that pass from the pod to the adaptor as they are.
-const PASSED_ON: [&str; 5] = ["machine_type", "image", "cc_init_data", "default_gpus", "default_gpu_model"];
+const PASSED_ON: [&str; 5] = [
+    "machine_type",
+    "image",
+    "cc_init_data",
+    "default_gpus",
+    "default_gpu_model",
+];
 
 /// Bytes in the unit of `default_memory`.
 const MEBIBYTE: u64 = 1 << 20;
@@ -45,7 +51,11 @@ pub(crate) enum ContainerKind {
 
 impl<'a> Annotations<'a> {
     fn first(&self, names: &[&str]) -> Option<&'a str> {
-        names.iter().find_map(|name| self.0.get(*name)).map(String::as_str).filter(|value| !value.is_empty())
+        names
+            .iter()
+            .find_map(|name| self.0.get(*name))
+            .map(String::as_str)
+            .filter(|value| !value.is_empty())
     }
 
     pub(crate) fn kind(&self) -> Result<ContainerKind, Error> {
@@ -89,7 +99,9 @@ impl<'a> Annotations<'a> {
         let mut sent = HashMap::new();
         // A container outside any pod is named after itself, because the adaptor insists on a name.
         let name = self.first(&[SANDBOX_NAME, CRIO_KUBE_NAME]).unwrap_or(sandbox);
-        let namespace = self.first(&[SANDBOX_NAMESPACE, CRIO_KUBE_NAMESPACE]).unwrap_or("default");
+        let namespace = self
+            .first(&[SANDBOX_NAMESPACE, CRIO_KUBE_NAMESPACE])
+            .unwrap_or("default");
         sent.insert(SANDBOX_NAME.to_owned(), name.to_owned());
         sent.insert(SANDBOX_NAMESPACE.to_owned(), namespace.to_owned());
         if let Some(uid) = self.first(&[SANDBOX_UID]) {
@@ -100,8 +112,14 @@ impl<'a> Annotations<'a> {
             let value = self.0.get(&key).cloned().unwrap_or_default();
             sent.insert(key, value);
         }
-        sent.insert(format!("{HYPERVISOR}default_vcpus"), self.virtual_cpus().to_string());
-        sent.insert(format!("{HYPERVISOR}default_memory"), self.memory_mebibytes().to_string());
+        sent.insert(
+            format!("{HYPERVISOR}default_vcpus"),
+            self.virtual_cpus().to_string(),
+        );
+        sent.insert(
+            format!("{HYPERVISOR}default_memory"),
+            self.memory_mebibytes().to_string(),
+        );
         sent
     }
 
@@ -133,22 +151,42 @@ mod tests {
     use super::*;
 
     fn annotations(pairs: &[(&str, &str)]) -> HashMap<String, String> {
-        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+        pairs
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect()
     }
 
     #[test]
     fn containers_of_both_runtimes_find_their_sandbox() {
-        for (kind, sandbox) in [(CONTAINERD_TYPE, CONTAINERD_SANDBOX_ID), (CRIO_TYPE, CRIO_SANDBOX_ID)] {
+        for (kind, sandbox) in [
+            (CONTAINERD_TYPE, CONTAINERD_SANDBOX_ID),
+            (CRIO_TYPE, CRIO_SANDBOX_ID),
+        ] {
             let map = annotations(&[(kind, "container"), (sandbox, "abc")]);
-            assert_eq!(Annotations(&map).kind().unwrap(), ContainerKind::InSandbox("abc".into()));
+            assert_eq!(
+                Annotations(&map).kind().unwrap(),
+                ContainerKind::InSandbox("abc".into())
+            );
         }
-        assert_eq!(Annotations(&annotations(&[])).kind().unwrap(), ContainerKind::Single);
-        assert!(Annotations(&annotations(&[(CONTAINERD_TYPE, "container")])).kind().is_err());
+        assert_eq!(
+            Annotations(&annotations(&[])).kind().unwrap(),
+            ContainerKind::Single
+        );
+        assert!(
+            Annotations(&annotations(&[(CONTAINERD_TYPE, "container")]))
+                .kind()
+                .is_err()
+        );
     }
 
     #[test]
     fn limits_of_the_pod_size_its_machine() {
-        let map = annotations(&[(CPU_QUOTA, "150000"), (CPU_PERIOD, "100000"), (MEMORY, "536870912")]);
+        let map = annotations(&[
+            (CPU_QUOTA, "150000"),
+            (CPU_PERIOD, "100000"),
+            (MEMORY, "536870912"),
+        ]);
         let sent = Annotations(&map).for_adaptor("abc");
         assert_eq!(sent[&format!("{HYPERVISOR}default_vcpus")], "2");
         assert_eq!(sent[&format!("{HYPERVISOR}default_memory")], "512");

@@ -58,7 +58,9 @@ impl Runtime {
         match BootstrapParams::parse_from_bytes(input) {
             Ok(parameters) if parameters.instance_id == id => {
                 let directory = parameters.socket_dir.filter(|directory| !directory.is_empty());
-                Self::Bootstrap { socket_directory: directory.map(PathBuf::from) }
+                Self::Bootstrap {
+                    socket_directory: directory.map(PathBuf::from),
+                }
             }
             Ok(_) | Err(_) => Self::Plain,
         }
@@ -66,8 +68,13 @@ impl Runtime {
 
     fn socket_directory(&self) -> &Path {
         match self {
-            Self::Bootstrap { socket_directory: Some(directory) } => directory,
-            Self::Bootstrap { socket_directory: None } | Self::Plain => Path::new(SOCKET_DIRECTORY),
+            Self::Bootstrap {
+                socket_directory: Some(directory),
+            } => directory,
+            Self::Bootstrap {
+                socket_directory: None,
+            }
+            | Self::Plain => Path::new(SOCKET_DIRECTORY),
         }
     }
 
@@ -107,15 +114,23 @@ pub(crate) fn start(command: &CommandLine) -> Result<(), Error> {
     let file = bundle.join(ADDRESS_FILE);
     fs::write(&file, &address).map_err(Error::file("write", &file))?;
     let mut output = io::stdout().lock();
-    let written = output.write_all(runtime.answer(&address).as_bytes()).and_then(|()| output.flush());
-    written.map_err(|source| Error::System { action: "answer the container runtime", source })
+    let written = output
+        .write_all(runtime.answer(&address).as_bytes())
+        .and_then(|()| output.flush());
+    written.map_err(|source| Error::System {
+        action: "answer the container runtime",
+        source,
+    })
 }
 
 /// The bundle directory: named, or the working directory.
 pub(crate) fn bundle(command: &CommandLine) -> Result<PathBuf, Error> {
     match &command.bundle {
         Some(bundle) => Ok(bundle.clone()),
-        None => env::current_dir().map_err(|source| Error::System { action: "find the bundle", source }),
+        None => env::current_dir().map_err(|source| Error::System {
+            action: "find the bundle",
+            source,
+        }),
     }
 }
 
@@ -129,8 +144,14 @@ fn read_parameters() -> Result<Vec<u8>, Error> {
     let mut parameters = Vec::new();
     // A person who tries the program by hand has nothing to type.
     if !io::stdin().is_terminal() {
-        let read = io::stdin().lock().take(MAX_PARAMETERS).read_to_end(&mut parameters);
-        read.map_err(|source| Error::System { action: "read the start parameters", source })?;
+        let read = io::stdin()
+            .lock()
+            .take(MAX_PARAMETERS)
+            .read_to_end(&mut parameters);
+        read.map_err(|source| Error::System {
+            action: "read the start parameters",
+            source,
+        })?;
     }
     Ok(parameters)
 }
@@ -142,7 +163,10 @@ fn socket_path(directory: &Path, command: &CommandLine, sandbox: &str) -> PathBu
 
 fn bind(socket: &Path) -> Result<UnixListener, Error> {
     if let Some(directory) = socket.parent() {
-        let made = fs::DirBuilder::new().recursive(true).mode(0o711).create(directory);
+        let made = fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o711)
+            .create(directory);
         made.map_err(Error::file("create", directory))?;
     }
     match UnixListener::bind(socket) {
@@ -150,7 +174,10 @@ fn bind(socket: &Path) -> Result<UnixListener, Error> {
             // Someone answers: that is the pod's shim, and a second one would take its place.
             if UnixStream::connect(socket).is_ok() {
                 let id = socket.display().to_string();
-                return Err(Error::AlreadyExists { what: "a shim at", id });
+                return Err(Error::AlreadyExists {
+                    what: "a shim at",
+                    id,
+                });
             }
             fs::remove_file(socket).map_err(Error::file("remove the stale", socket))?;
             UnixListener::bind(socket).map_err(Error::file("listen at", socket))
@@ -161,12 +188,24 @@ fn bind(socket: &Path) -> Result<UnixListener, Error> {
 
 fn spawn(command: &CommandLine, bundle: &Path, listener: UnixListener) -> Result<(), Error> {
     let executable = env::current_exe();
-    let executable = executable.map_err(|source| Error::System { action: "find this program", source })?;
+    let executable = executable.map_err(|source| Error::System {
+        action: "find this program",
+        source,
+    })?;
     let log = open_log(bundle)?;
-    let log_too = log.try_clone().map_err(Error::file("duplicate", bundle.join(LOG_FIFO)))?;
+    let log_too = log
+        .try_clone()
+        .map_err(Error::file("duplicate", bundle.join(LOG_FIFO)))?;
     let mut daemon = Command::new(executable);
     daemon
-        .args(["-namespace", &command.namespace, "-id", &command.id, "-address", &command.address])
+        .args([
+            "-namespace",
+            &command.namespace,
+            "-id",
+            &command.id,
+            "-address",
+            &command.address,
+        ])
         .current_dir(bundle)
         .stdin(Stdio::from(OwnedFd::from(listener)))
         .stdout(log)
@@ -176,7 +215,10 @@ fn spawn(command: &CommandLine, bundle: &Path, listener: UnixListener) -> Result
     }
     // Nobody waits for the daemon: this process ends, and its parent or init inherits it.
     let started = daemon.spawn();
-    started.map(drop).map_err(|source| Error::System { action: "start the shim's daemon", source })
+    started.map(drop).map_err(|source| Error::System {
+        action: "start the shim's daemon",
+        source,
+    })
 }
 
 /// The runtime's log, opened so that neither a missing nor a slow reader ever stops the shim: held open
@@ -187,9 +229,9 @@ fn open_log(bundle: &Path) -> Result<fs::File, Error> {
     options.read(true).write(true).custom_flags(nonblocking);
     let fifo = bundle.join(LOG_FIFO);
     match options.open(&fifo) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            options.open("/dev/null").map_err(Error::file("open", "/dev/null"))
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => options
+            .open("/dev/null")
+            .map_err(Error::file("open", "/dev/null")),
         result => result.map_err(Error::file("open", fifo)),
     }
 }
@@ -199,16 +241,32 @@ mod tests {
     use super::*;
 
     fn command(id: &str) -> CommandLine {
-        let arguments = ["-namespace", "k8s.io", "-address", "/run/c.sock", "-id", id, "start"];
+        let arguments = [
+            "-namespace",
+            "k8s.io",
+            "-address",
+            "/run/c.sock",
+            "-id",
+            id,
+            "start",
+        ];
         CommandLine::parse(arguments.map(str::to_owned)).unwrap()
     }
 
     #[test]
     fn only_bootstrap_parameters_for_this_instance_get_a_structured_answer() {
-        let parameters = BootstrapParams { instance_id: "abc".into(), ..Default::default() };
+        let parameters = BootstrapParams {
+            instance_id: "abc".into(),
+            ..Default::default()
+        };
         let bytes = parameters.write_to_bytes().unwrap();
         let runtime = Runtime::recognise(&bytes, "abc");
-        assert_eq!(runtime, Runtime::Bootstrap { socket_directory: None });
+        assert_eq!(
+            runtime,
+            Runtime::Bootstrap {
+                socket_directory: None
+            }
+        );
         assert!(runtime.answer("unix:///s").contains("\"version\":3"));
         assert_eq!(Runtime::recognise(&bytes, "other"), Runtime::Plain);
         assert_eq!(Runtime::recognise(b"", "abc").answer("unix:///s"), "unix:///s");
@@ -220,7 +278,12 @@ mod tests {
         let sandbox = socket_path(directory, &command("pod"), "pod");
         assert_eq!(sandbox, socket_path(directory, &command("container"), "pod"));
         assert_ne!(sandbox, socket_path(directory, &command("pod"), "container"));
-        assert!(socket_path(Path::new(SOCKET_DIRECTORY), &command("pod"), "pod").as_os_str().len() < 108);
+        assert!(
+            socket_path(Path::new(SOCKET_DIRECTORY), &command("pod"), "pod")
+                .as_os_str()
+                .len()
+                < 108
+        );
     }
 
     #[test]

@@ -22,7 +22,10 @@ pub(crate) fn delete(command: &CommandLine) -> Result<(), Error> {
     let bundle = bootstrap::bundle(command)?;
     if owns_machine(&bundle) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|source| Error::System { action: "start the runtime", source })?;
+        let runtime = runtime.map_err(|source| Error::System {
+            action: "start the runtime",
+            source,
+        })?;
         // The answer does not depend on it: a machine without a shim ends itself when its lease lapses,
         // and refusing the cleanup would leave the pod terminating for ever.
         if let Err(error) = runtime.block_on(Hypervisor::from_environment().stop(&command.id)) {

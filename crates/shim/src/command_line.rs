@@ -65,8 +65,12 @@ impl CommandLine {
                 Some((name, value)) => (name, Some(value.to_owned())),
                 None => (flag, None),
             };
-            let mut value =
-                || inline.take().or_else(|| arguments.next()).ok_or_else(|| format!("-{name} needs a value"));
+            let mut value = || {
+                inline
+                    .take()
+                    .or_else(|| arguments.next())
+                    .ok_or_else(|| format!("-{name} needs a value"))
+            };
             match name {
                 "namespace" => command.namespace = value()?,
                 "id" => command.id = value()?,
@@ -74,9 +78,24 @@ impl CommandLine {
                 "bundle" => command.bundle = Some(value()?.into()),
                 "publish-binary" | "socket" => drop(value()?),
                 "debug" => command.debug = true,
-                "info" => return Ok(Self { action: Action::Info, ..command }),
-                "v" | "version" => return Ok(Self { action: Action::Version, ..command }),
-                "h" | "help" => return Ok(Self { action: Action::Help, ..command }),
+                "info" => {
+                    return Ok(Self {
+                        action: Action::Info,
+                        ..command
+                    });
+                }
+                "v" | "version" => {
+                    return Ok(Self {
+                        action: Action::Version,
+                        ..command
+                    });
+                }
+                "h" | "help" => {
+                    return Ok(Self {
+                        action: Action::Help,
+                        ..command
+                    });
+                }
                 other => return Err(format!("unknown flag -{other}")),
             }
         }
@@ -109,17 +128,29 @@ mod tests {
         let command = parse("-namespace k8s.io -address /run/c.sock -publish-binary /bin/c -id abc start");
         let command = command.unwrap();
         assert_eq!(command.action, Action::Start);
-        assert_eq!((command.namespace.as_str(), command.id.as_str()), ("k8s.io", "abc"));
+        assert_eq!(
+            (command.namespace.as_str(), command.id.as_str()),
+            ("k8s.io", "abc")
+        );
     }
 
     #[test]
     fn all_flag_forms_mean_the_same() {
-        assert_eq!(parse("-namespace n -id a").unwrap(), parse("--namespace=n --id=a").unwrap());
+        assert_eq!(
+            parse("-namespace n -id a").unwrap(),
+            parse("--namespace=n --id=a").unwrap()
+        );
     }
 
     #[test]
     fn what_makes_no_sense_is_refused() {
-        for line in ["", "-namespace n", "-namespace n -id ../x", "-namespace n -id a stop", "-x -id a"] {
+        for line in [
+            "",
+            "-namespace n",
+            "-namespace n -id ../x",
+            "-namespace n -id a stop",
+            "-x -id a",
+        ] {
             assert!(parse(line).is_err(), "{line:?} was accepted");
         }
     }

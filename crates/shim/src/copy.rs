@@ -24,7 +24,12 @@ const MAX_DEPTH: u32 = 64;
 
 /// Sends one mount's source, whole.
 pub(crate) async fn send(agent: &Agent, copy: &Copy) -> Result<(), Error> {
-    let mut sending = Sending { agent, copy, bytes: 0, entries: 0 };
+    let mut sending = Sending {
+        agent,
+        copy,
+        bytes: 0,
+        entries: 0,
+    };
     // The source itself may be a symbolic link, which the runtime would have followed.
     let source = fs::canonicalize(&copy.source).map_err(Error::file("find", &copy.source))?;
     sending.entry(&source, copy.target.clone(), 0).await
@@ -48,7 +53,10 @@ impl Sending<'_> {
                  {} MiB or {MAX_DEPTH} levels)",
                 MAX_BYTES >> 20
             );
-            return Err(Error::Mount { destination: self.copy.source.display().to_string(), problem });
+            return Err(Error::Mount {
+                destination: self.copy.source.display().to_string(),
+                problem,
+            });
         }
         let kind = metadata.file_type();
         if kind.is_dir() {
@@ -58,7 +66,11 @@ impl Sending<'_> {
             let link = fs::read_link(source).map_err(Error::file("read the link", source))?;
             let data = link.as_os_str().as_bytes().to_vec();
             let size = i64::try_from(data.len()).unwrap_or(0);
-            let request = CopyFileRequest { data, file_size: size, ..request(&metadata, &target) };
+            let request = CopyFileRequest {
+                data,
+                file_size: size,
+                ..request(&metadata, &target)
+            };
             self.agent.copy_file(&request).await
         } else if kind.is_file() {
             self.file(source, &metadata, &target).await
@@ -79,7 +91,10 @@ impl Sending<'_> {
         for name in names {
             let Some(text) = name.to_str() else {
                 let destination = source.join(&name).display().to_string();
-                return Err(Error::Mount { destination, problem: "its name is not UTF-8".into() });
+                return Err(Error::Mount {
+                    destination,
+                    problem: "its name is not UTF-8".into(),
+                });
             };
             Box::pin(self.entry(&source.join(&name), format!("{target}/{text}"), depth + 1)).await?;
         }
@@ -93,13 +108,24 @@ impl Sending<'_> {
         loop {
             let mut data = Vec::new();
             let rest = u64::try_from(size - offset).unwrap_or(0).min(CHUNK as u64);
-            file.by_ref().take(rest).read_to_end(&mut data).map_err(Error::file("read", source))?;
+            file.by_ref()
+                .take(rest)
+                .read_to_end(&mut data)
+                .map_err(Error::file("read", source))?;
             let read = i64::try_from(data.len()).unwrap_or(0);
             if read == 0 && offset < size {
                 let problem = format!("{} became shorter while it was copied", source.display());
-                return Err(Error::Mount { destination: self.copy.source.display().to_string(), problem });
+                return Err(Error::Mount {
+                    destination: self.copy.source.display().to_string(),
+                    problem,
+                });
             }
-            let request = CopyFileRequest { file_size: size, offset, data, ..request(metadata, target) };
+            let request = CopyFileRequest {
+                file_size: size,
+                offset,
+                data,
+                ..request(metadata, target)
+            };
             self.agent.copy_file(&request).await?;
             offset += read;
             if offset >= size {

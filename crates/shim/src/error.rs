@@ -16,19 +16,30 @@ pub(crate) enum Error {
     #[error("{what} {id} exists already")]
     AlreadyExists { what: &'static str, id: String },
     #[error("cannot {action} {id}: it is {state}")]
-    WrongState { action: &'static str, id: String, state: &'static str },
+    WrongState {
+        action: &'static str,
+        id: String,
+        state: &'static str,
+    },
     #[error("{field}: {problem}")]
     Invalid { field: &'static str, problem: String },
     #[error("{0} is not supported")]
     Unsupported(&'static str),
     #[error("{action} {}", path.display())]
-    File { action: &'static str, path: PathBuf, source: io::Error },
+    File {
+        action: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
     #[error("{action}")]
     System { action: &'static str, source: io::Error },
     #[error("the virtual machine's agent could not {action}: {}", plain(source))]
     Agent { action: String, source: ttrpc::Error },
     #[error("the cloud-api-adaptor on this node could not {action}: {}", plain(source))]
-    Hypervisor { action: &'static str, source: ttrpc::Error },
+    Hypervisor {
+        action: &'static str,
+        source: ttrpc::Error,
+    },
     #[error("connect to the virtual machine's agent")]
     Channel(#[source] ChannelError),
     #[error("the virtual machine is gone: {0}")]
@@ -39,7 +50,10 @@ pub(crate) enum Error {
 
 impl Error {
     pub(crate) fn no_container(id: &str) -> Self {
-        Self::NotFound { what: "container", id: id.to_owned() }
+        Self::NotFound {
+            what: "container",
+            id: id.to_owned(),
+        }
     }
 
     pub(crate) fn file(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
@@ -108,7 +122,9 @@ mod tests {
     fn a_status_carries_the_cause_and_a_code() {
         let refused = io::Error::from(io::ErrorKind::PermissionDenied);
         let error = Error::file("read", "/etc/hosts")(refused);
-        let ttrpc::Error::RpcStatus(status) = error.into() else { panic!("not a status") };
+        let ttrpc::Error::RpcStatus(status) = error.into() else {
+            panic!("not a status")
+        };
         assert_eq!(status.code(), Code::INTERNAL);
         assert_eq!(status.message(), "read /etc/hosts: permission denied");
     }
@@ -116,8 +132,14 @@ mod tests {
     #[test]
     fn a_missing_process_in_the_guest_is_not_a_missing_task() {
         let source = ttrpc::Error::RpcStatus(get_status(Code::NOT_FOUND, "no such process"));
-        let error = Error::Agent { action: "signal a process".into(), source };
+        let error = Error::Agent {
+            action: "signal a process".into(),
+            source,
+        };
         assert_eq!(error.code(), Code::INTERNAL);
-        assert_eq!(error.chain(), "the virtual machine's agent could not signal a process: no such process");
+        assert_eq!(
+            error.chain(),
+            "the virtual machine's agent could not signal a process: no such process"
+        );
     }
 }

@@ -6,16 +6,17 @@ use std::{
 };
 
 use containerd_shim_protos::{
-    api::{Envelope, ForwardRequest},
+    api::ForwardRequest,
     events::task::{
         TaskCreate, TaskDelete, TaskExecAdded, TaskExecStarted, TaskExit, TaskOOM, TaskPaused, TaskResumed,
         TaskStart,
     },
+    shim::event::Envelope,
     shim_async::EventsClient,
     topics,
 };
 use protobuf::{
-    Message, MessageFull,
+    MessageFull,
     well_known_types::{any::Any, timestamp::Timestamp},
 };
 use tokio::{
@@ -68,9 +69,17 @@ pub(crate) struct Delivery(JoinHandle<()>);
 impl Publisher {
     pub(crate) fn new(namespace: &str) -> (Self, Delivery) {
         let (queue, events) = channel(QUEUE);
-        let address = env::var(ADDRESS_VARIABLE).ok().filter(|address| !address.is_empty());
+        let address = env::var(ADDRESS_VARIABLE)
+            .ok()
+            .filter(|address| !address.is_empty());
         let delivery = tokio::spawn(deliver(address, events));
-        (Self { namespace: namespace.to_owned(), queue }, Delivery(delivery))
+        (
+            Self {
+                namespace: namespace.to_owned(),
+                queue,
+            },
+            Delivery(delivery),
+        )
     }
 
     pub(crate) fn publish<E: Event>(&self, event: E) {
@@ -81,7 +90,12 @@ impl Publisher {
             timestamp: Some(timestamp(SystemTime::now())).into(),
             namespace: self.namespace.clone(),
             topic: E::TOPIC.to_owned(),
-            event: Some(Any { type_url: descriptor.full_name().to_owned(), value, ..Any::default() }).into(),
+            event: Some(Any {
+                type_url: descriptor.full_name().to_owned(),
+                value,
+                ..Any::default()
+            })
+            .into(),
             ..Default::default()
         };
         if let Err(TrySendError::Full(envelope)) = self.queue.try_send(envelope) {
@@ -106,10 +120,17 @@ async fn deliver(address: Option<String>, mut events: Receiver<Envelope>) {
         }
         return;
     };
-    let address = if address.contains("://") { address } else { format!("unix://{address}") };
+    let address = if address.contains("://") {
+        address
+    } else {
+        format!("unix://{address}")
+    };
     let mut client = None;
     while let Some(envelope) = events.recv().await {
-        let request = ForwardRequest { envelope: Some(envelope).into(), ..Default::default() };
+        let request = ForwardRequest {
+            envelope: Some(envelope).into(),
+            ..Default::default()
+        };
         for attempt in 1..=ATTEMPTS {
             match forward(&address, &mut client, &request).await {
                 Ok(()) => break,
@@ -133,7 +154,9 @@ async fn forward(
         Some(connected) => connected,
         None => EventsClient::new(Client::connect(address).await?),
     };
-    connected.forward(context::with_duration(SEND_TIMEOUT), request).await?;
+    connected
+        .forward(context::with_duration(SEND_TIMEOUT), request)
+        .await?;
     *client = Some(connected);
     Ok(())
 }

@@ -34,12 +34,16 @@ pub(crate) struct Hypervisor {
 impl Hypervisor {
     pub(crate) fn from_environment() -> Self {
         let socket = env::var_os("REMOTE_HYPERVISOR_ENDPOINT").map_or_else(|| SOCKET.into(), PathBuf::from);
-        Self { address: format!("unix://{}", socket.display()) }
+        Self {
+            address: format!("unix://{}", socket.display()),
+        }
     }
 
     async fn client(&self, action: &'static str) -> Result<HypervisorClient, Error> {
         let client = Client::connect(&self.address).await;
-        Ok(HypervisorClient::new(client.map_err(|source| Error::Hypervisor { action, source })?))
+        Ok(HypervisorClient::new(
+            client.map_err(|source| Error::Hypervisor { action, source })?,
+        ))
     }
 
     /// Reserves a virtual machine and returns the path of the agent's socket.
@@ -57,18 +61,31 @@ impl Hypervisor {
             ..Default::default()
         };
         let client = self.client(ACTION).await?;
-        let response = client.create_vm(context::with_duration(CREATE_TIMEOUT), &request).await;
-        let response = response.map_err(|source| Error::Hypervisor { action: ACTION, source })?;
+        let response = client
+            .create_vm(context::with_duration(CREATE_TIMEOUT), &request)
+            .await;
+        let response = response.map_err(|source| Error::Hypervisor {
+            action: ACTION,
+            source,
+        })?;
         Ok(response.agentSocketPath.into())
     }
 
     /// Launches the virtual machine; returns when its agent can be reached.
     pub(crate) async fn start(&self, sandbox: &str) -> Result<(), Error> {
         const ACTION: &str = "start the pod's virtual machine";
-        let request = StartVMRequest { id: sandbox.to_owned(), ..Default::default() };
+        let request = StartVMRequest {
+            id: sandbox.to_owned(),
+            ..Default::default()
+        };
         let client = self.client(ACTION).await?;
-        let response = client.start_vm(context::with_duration(START_TIMEOUT), &request).await;
-        response.map(drop).map_err(|source| Error::Hypervisor { action: ACTION, source })
+        let response = client
+            .start_vm(context::with_duration(START_TIMEOUT), &request)
+            .await;
+        response.map(drop).map_err(|source| Error::Hypervisor {
+            action: ACTION,
+            source,
+        })
     }
 
     /// Ends the virtual machine. Asking twice, or for one that never started, does no harm.
@@ -77,7 +94,11 @@ impl Hypervisor {
         loop {
             match self.stop_once(sandbox).await {
                 Err(error) if attempt < STOP_ATTEMPTS => {
-                    tracing::warn!(attempt, error = error.chain(), "the virtual machine was not stopped yet");
+                    tracing::warn!(
+                        attempt,
+                        error = error.chain(),
+                        "the virtual machine was not stopped yet"
+                    );
                     attempt += 1;
                     tokio::time::sleep(STOP_RETRY_DELAY).await;
                 }
@@ -88,9 +109,17 @@ impl Hypervisor {
 
     async fn stop_once(&self, sandbox: &str) -> Result<(), Error> {
         const ACTION: &str = "stop the pod's virtual machine";
-        let request = StopVMRequest { id: sandbox.to_owned(), ..Default::default() };
+        let request = StopVMRequest {
+            id: sandbox.to_owned(),
+            ..Default::default()
+        };
         let client = self.client(ACTION).await?;
-        let response = client.stop_vm(context::with_duration(STOP_TIMEOUT), &request).await;
-        response.map(drop).map_err(|source| Error::Hypervisor { action: ACTION, source })
+        let response = client
+            .stop_vm(context::with_duration(STOP_TIMEOUT), &request)
+            .await;
+        response.map(drop).map_err(|source| Error::Hypervisor {
+            action: ACTION,
+            source,
+        })
     }
 }

@@ -9,7 +9,10 @@ use crate::error::Error;
 
 /// Prints a serialized `RuntimeInfo`.
 pub(crate) fn print() -> Result<(), Error> {
-    let version = RuntimeVersion { version: env!("CARGO_PKG_VERSION").to_owned(), ..Default::default() };
+    let version = RuntimeVersion {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        ..Default::default()
+    };
     let info = RuntimeInfo {
         name: "io.containerd.kata.v2".to_owned(),
         version: Some(version).into(),
@@ -26,5 +29,8 @@ pub(crate) fn print_message(message: &impl Message) -> Result<(), Error> {
     })?;
     let mut output = std::io::stdout().lock();
     let written = output.write_all(&bytes).and_then(|()| output.flush());
-    written.map_err(|source| Error::System { action: "answer the container runtime", source })
+    written.map_err(|source| Error::System {
+        action: "answer the container runtime",
+        source,
+    })
 }

@@ -54,7 +54,10 @@ pub fn run() -> ExitCode {
             Ok(())
         }
         Action::Version => {
-            println!("containerd-shim-kata-v2 (peer pods) {}", env!("CARGO_PKG_VERSION"));
+            println!(
+                "containerd-shim-kata-v2 (peer pods) {}",
+                env!("CARGO_PKG_VERSION")
+            );
             Ok(())
         }
         Action::Info => info::print(),

@@ -102,8 +102,14 @@ impl Plan {
 
     fn copied(&mut self, mount: &Mount, source: PathBuf, container: &str) {
         let digest = Sha256::digest(format!("{container}\n{}", mount.destination).as_bytes());
-        let name = Path::new(&mount.destination).file_name().unwrap_or_default().to_string_lossy();
-        let target = format!("{SHARED}/{container}-{}-{name}", hex::encode(&digest[..NAME_BYTES]));
+        let name = Path::new(&mount.destination)
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy();
+        let target = format!(
+            "{SHARED}/{container}-{}-{name}",
+            hex::encode(&digest[..NAME_BYTES])
+        );
         if is_termination_log(&source) {
             self.termination = Some((mount.destination.clone(), source.clone()));
         }
@@ -114,7 +120,9 @@ impl Plan {
 
 /// The storage behind /dev/shm, as large as the one that the runtime made on the node.
 pub(crate) fn shared_memory(mounts: &[oci_spec::runtime::Mount]) -> Storage {
-    let mount = mounts.iter().find(|mount| mount.destination().as_os_str() == SHM_DESTINATION);
+    let mount = mounts
+        .iter()
+        .find(|mount| mount.destination().as_os_str() == SHM_DESTINATION);
     let size = mount
         .filter(|mount| mount.typ().as_deref() == Some("bind"))
         .and_then(|mount| mount.source().as_deref())
@@ -144,7 +152,10 @@ fn fate(mount: &Mount) -> Result<Fate, Error> {
     }
     // These are the guest's own.
     let source = Path::new(&mount.source);
-    if ["/proc", "/sys", "/dev"].iter().any(|own| source.starts_with(own)) {
+    if ["/proc", "/sys", "/dev"]
+        .iter()
+        .any(|own| source.starts_with(own))
+    {
         return Ok(Fate::Unchanged);
     }
     // The name of a volume has no slash: what lies below is a path within the volume.
@@ -223,15 +234,31 @@ mod tests {
         let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
         let mounts = vec![bind(&hosts, "/etc/hosts"), bind(&socket, "/run/x.sock")];
         let plan = Plan::new(mounts, "pod", "abc").unwrap();
-        let [mount] = plan.mounts.as_slice() else { panic!("{:?}", plan.mounts) };
-        assert_eq!(plan.copies, [Copy { source: hosts, target: mount.source.clone() }]);
-        assert!(mount.source.starts_with("/run/kata-containers/shared/containers/abc-"));
+        let [mount] = plan.mounts.as_slice() else {
+            panic!("{:?}", plan.mounts)
+        };
+        assert_eq!(
+            plan.copies,
+            [Copy {
+                source: hosts,
+                target: mount.source.clone()
+            }]
+        );
+        assert!(
+            mount
+                .source
+                .starts_with("/run/kata-containers/shared/containers/abc-")
+        );
         assert!(mount.source.ends_with("-hosts"));
     }
 
     #[test]
     fn the_guests_own_file_systems_stay_as_they_are() {
-        let proc = Mount { destination: "/proc".into(), type_: "proc".into(), ..Default::default() };
+        let proc = Mount {
+            destination: "/proc".into(),
+            type_: "proc".into(),
+            ..Default::default()
+        };
         let plan = Plan::new(vec![proc.clone(), bind(Path::new("/sys/fs"), "/x")], "pod", "abc").unwrap();
         assert_eq!(plan.mounts, [proc, bind(Path::new("/sys/fs"), "/x")]);
     }
@@ -239,12 +266,20 @@ mod tests {
     #[test]
     fn a_missing_source_is_named() {
         let error = Plan::new(vec![bind(Path::new("/no/such"), "/data")], "pod", "abc").unwrap_err();
-        assert!(error.chain().starts_with("mount /data: its source /no/such cannot be read"));
+        assert!(
+            error
+                .chain()
+                .starts_with("mount /data: its source /no/such cannot be read")
+        );
     }
 
     #[test]
     fn the_termination_log_is_recognised_by_its_place() {
-        assert!(is_termination_log(Path::new("/var/lib/kubelet/pods/uid/containers/app/1a2b")));
-        assert!(!is_termination_log(Path::new("/var/lib/kubelet/pods/uid/etc-hosts")));
+        assert!(is_termination_log(Path::new(
+            "/var/lib/kubelet/pods/uid/containers/app/1a2b"
+        )));
+        assert!(!is_termination_log(Path::new(
+            "/var/lib/kubelet/pods/uid/etc-hosts"
+        )));
     }
 }

@@ -13,8 +13,12 @@ const MAX_SIZE: u64 = 64 * 1024;
 /// The lines of the file that the runtime mounts as the sandbox's resolv.conf.
 pub(crate) fn lines(spec: &Spec) -> Result<Vec<String>, Error> {
     let mounts = spec.mounts().as_deref().unwrap_or_default();
-    let mount = mounts.iter().find(|mount| mount.destination().as_os_str() == DESTINATION);
-    let Some(source) = mount.and_then(|mount| mount.source().as_deref()) else { return Ok(Vec::new()) };
+    let mount = mounts
+        .iter()
+        .find(|mount| mount.destination().as_os_str() == DESTINATION);
+    let Some(source) = mount.and_then(|mount| mount.source().as_deref()) else {
+        return Ok(Vec::new());
+    };
     let mut text = String::new();
     let read = File::open(source).and_then(|file| file.take(MAX_SIZE).read_to_string(&mut text));
     read.map_err(Error::file("read", source))?;

@@ -31,13 +31,18 @@ pub(crate) fn load(bundle: &Path) -> Result<Spec, Error> {
     let mut text = Vec::new();
     let read = File::open(&path).and_then(|file| file.take(MAX_SIZE).read_to_end(&mut text));
     read.map_err(Error::file("read", &path))?;
-    serde_json::from_slice(&text).map_err(|error| Error::Invalid { field: FILE, problem: error.to_string() })
+    serde_json::from_slice(&text).map_err(|error| Error::Invalid {
+        field: FILE,
+        problem: error.to_string(),
+    })
 }
 
 /// The network namespace in which the runtime set up the pod's interface.
 pub(crate) fn network_namespace(spec: &Spec) -> Option<PathBuf> {
     let namespaces = spec.linux().as_ref()?.namespaces().as_deref()?;
-    let network = namespaces.iter().find(|one| one.typ() == LinuxNamespaceType::Network)?;
+    let network = namespaces
+        .iter()
+        .find(|one| one.typ() == LinuxNamespaceType::Network)?;
     network.path().clone()
 }
 
@@ -73,9 +78,14 @@ pub(crate) fn for_guest(spec: &Spec, kind: &ContainerKind, container: &str, bund
         ContainerKind::InSandbox(_) => "pod_container",
         ContainerKind::Single => "single_container",
     };
-    wire.Annotations.insert(GUEST_CONTAINER_TYPE.to_owned(), kind.to_owned());
-    wire.Annotations.insert(GUEST_BUNDLE.to_owned(), bundle.display().to_string());
-    GuestSpec { spec: wire, shares_processes }
+    wire.Annotations
+        .insert(GUEST_CONTAINER_TYPE.to_owned(), kind.to_owned());
+    wire.Annotations
+        .insert(GUEST_BUNDLE.to_owned(), bundle.display().to_string());
+    GuestSpec {
+        spec: wire,
+        shares_processes,
+    }
 }
 
 fn strip(linux: &mut oci::Linux) {
@@ -83,7 +93,9 @@ fn strip(linux: &mut oci::Linux) {
     linux.MountLabel.clear();
     let resources = linux.Resources.mut_or_insert_default();
     strip_resources(resources);
-    linux.Namespaces.retain(|one| !matches!(one.Type.as_str(), "network" | "pid" | "time" | "cgroup"));
+    linux
+        .Namespaces
+        .retain(|one| !matches!(one.Type.as_str(), "network" | "pid" | "time" | "cgroup"));
     for namespace in &mut linux.Namespaces {
         namespace.Path.clear();
     }
@@ -141,14 +153,26 @@ mod tests {
 
     #[test]
     fn what_belongs_to_the_node_does_not_reach_the_guest() {
-        let guest = for_guest(&spec(), &ContainerKind::InSandbox("pod".into()), "abc", Path::new("/b"));
+        let guest = for_guest(
+            &spec(),
+            &ContainerKind::InSandbox("pod".into()),
+            "abc",
+            Path::new("/b"),
+        );
         assert!(guest.shares_processes);
         assert_eq!(guest.spec.Root.Path, "/run/kata-containers/abc/rootfs");
         assert!(guest.spec.Hooks.is_none());
         let linux = guest.spec.Linux.unwrap();
-        let namespaces: Vec<_> = linux.Namespaces.iter().map(|one| (one.Type.as_str(), &*one.Path)).collect();
+        let namespaces: Vec<_> = linux
+            .Namespaces
+            .iter()
+            .map(|one| (one.Type.as_str(), &*one.Path))
+            .collect();
         assert_eq!(namespaces, [("ipc", ""), ("mount", "")]);
-        assert_eq!((linux.Resources.CPU.Shares, linux.Resources.CPU.Cpus.as_str()), (2, ""));
+        assert_eq!(
+            (linux.Resources.CPU.Shares, linux.Resources.CPU.Cpus.as_str()),
+            (2, "")
+        );
         assert!(linux.Resources.Devices.is_empty() && linux.Resources.Pids.is_none());
         assert_eq!(guest.spec.Annotations[GUEST_CONTAINER_TYPE], "pod_container");
     }

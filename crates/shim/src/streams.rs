@@ -65,8 +65,16 @@ impl StandardStreams {
             None => None,
         };
         // A terminal has a single stream.
-        let stderr = if self.terminal { None } else { sender(&self.stderr)? };
-        Ok(Opened { stdin, stdout: sender(&self.stdout)?, stderr })
+        let stderr = if self.terminal {
+            None
+        } else {
+            sender(&self.stderr)?
+        };
+        Ok(Opened {
+            stdin,
+            stdout: sender(&self.stdout)?,
+            stderr,
+        })
     }
 }
 
@@ -77,14 +85,19 @@ fn path(address: &str) -> Result<Option<PathBuf>, Error> {
         "" => Ok(None),
         path if path.contains("://") => {
             let problem = format!("{path}: only fifos are supported");
-            Err(Error::Invalid { field: "standard stream", problem })
+            Err(Error::Invalid {
+                field: "standard stream",
+                problem,
+            })
         }
         path => Ok(Some(path.into())),
     }
 }
 
 fn sender(address: &str) -> Result<Option<pipe::Sender>, Error> {
-    let Some(path) = path(address)? else { return Ok(None) };
+    let Some(path) = path(address)? else {
+        return Ok(None);
+    };
     let fifo = pipe::OpenOptions::new().read_write(true).open_sender(&path);
     fifo.map(Some).map_err(Error::file("open the fifo", path))
 }
@@ -101,7 +114,13 @@ impl Opened {
             let (agent, process) = (agent.clone(), process.clone());
             tokio::spawn(async move { feed(&agent, &process, path, fifo, input).await })
         });
-        (Outputs { stdout: self.stdout, stderr: self.stderr }, feeding)
+        (
+            Outputs {
+                stdout: self.stdout,
+                stderr: self.stderr,
+            },
+            feeding,
+        )
     }
 }
 

@@ -21,7 +21,9 @@ pub(crate) struct Timeline {
 
 impl Timeline {
     pub(crate) fn in_directory(pod_directory: PathBuf) -> Self {
-        Self { path: pod_directory.join(FILE) }
+        Self {
+            path: pod_directory.join(FILE),
+        }
     }
 
     pub(crate) fn mark(&self, stage: &str) {

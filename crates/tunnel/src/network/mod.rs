@@ -1,1 +1,26 @@
 //! The pod network: one unicast VXLAN per pod, and its two ends.
+//!
+//! ```text
+//! worker                                                             VM
+//! node netns      │ pod netns                                        │ root netns        podns
+//! bridge ── veth ─┼─ eth0 ⇄ (tc redirect) ⇄ vxlan1 ── UDP ───────────┼─ UDP ── vxlan ──► eth0: address, MAC,
+//!                 │                                                  │                   routes, neighbours
+//! ```
+//!
+//! The CNI's interface stays as it is on the worker, so that its routes and policies keep working; everything that arrives
+//! there goes into the tunnel, and everything from the tunnel leaves there. Both VXLAN devices are made in the namespace
+//! that has the way between node and VM, and then moved: the UDP side stays where the device was made.
+
+mod error;
+mod guest;
+mod inspect;
+mod namespace;
+mod netlink;
+mod unsafe_namespace;
+mod worker;
+
+pub use error::NetworkError;
+pub use guest::{LinkConfig, attach, configure_link, loopback_up};
+pub use inspect::{PodInterface, inspect, node_address};
+pub use namespace::create_namespace;
+pub use worker::WorkerTunnel;

@@ -1,0 +1,144 @@
+//! A container: its first process, the processes that joined it, and how it comes into the guest.
+
+use std::{
+    collections::HashMap,
+    io::Write,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use oci_spec::runtime::Spec;
+use peerpods_proto::agent::CreateContainerRequest;
+
+use crate::{
+    agent::{Agent, ProcessId},
+    annotations::{Annotations, ContainerKind},
+    copy,
+    error::Error,
+    mounts::Plan,
+    process::{Launch, Process},
+    spec,
+    streams::StandardStreams,
+};
+
+/// Kubelet reads no more of it.
+const MAX_TERMINATION_MESSAGE: usize = 4096;
+
+/// A container of the pod.
+pub(crate) struct Container {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) kind: ContainerKind,
+    pub(crate) bundle: PathBuf,
+    pub(crate) init: Arc<Process>,
+    execs: Mutex<HashMap<String, Arc<Process>>>,
+    termination_log: Option<PathBuf>,
+}
+
+/// What is known of a container before it exists.
+pub(crate) struct Description<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) kind: ContainerKind,
+    pub(crate) bundle: &'a Path,
+    pub(crate) spec: &'a Spec,
+    pub(crate) streams: StandardStreams,
+}
+
+impl Container {
+    /// Brings the container's files into the guest and creates it there.
+    pub(crate) async fn create(agent: &Agent, sandbox: &str, of: Description<'_>) -> Result<Self, Error> {
+        let empty = HashMap::new();
+        let annotations = Annotations(of.spec.annotations().as_ref().unwrap_or(&empty));
+        let name = annotations.container_name().unwrap_or(of.id).to_owned();
+        let mut guest = spec::for_guest(of.spec, &of.kind, of.id, of.bundle);
+        let plan = Plan::new(std::mem::take(&mut guest.spec.Mounts), sandbox, of.id)?;
+        for file in &plan.copies {
+            copy::send(agent, file).await?;
+        }
+        if let Some((destination, _)) = &plan.termination {
+            let annotations = &mut guest.spec.Annotations;
+            annotations
+                .entry(spec::TERMINATION_PATH.to_owned())
+                .or_insert_with(|| destination.clone());
+        }
+        guest.spec.Mounts = plan.mounts;
+        let mut storages = plan.storages;
+        storages.push(spec::image_storage(annotations, &of.kind, of.id)?);
+        let request = CreateContainerRequest {
+            container_id: of.id.to_owned(),
+            storages,
+            OCI: Some(guest.spec).into(),
+            sandbox_pidns: guest.shares_processes,
+            ..Default::default()
+        };
+        agent.create_container(&name, request).await?;
+        let process = ProcessId {
+            container: of.id.to_owned(),
+            exec: String::new(),
+        };
+        Ok(Self {
+            id: of.id.to_owned(),
+            name,
+            kind: of.kind,
+            bundle: of.bundle.to_owned(),
+            init: Arc::new(Process::new(process, of.streams, Launch::Container)),
+            execs: Mutex::default(),
+            termination_log: plan.termination.map(|(_, file)| file),
+        })
+    }
+
+    fn execs(&self) -> MutexGuard<'_, HashMap<String, Arc<Process>>> {
+        // A panic elsewhere cannot leave the map half changed.
+        self.execs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The container's first process, or the one that joined it under this name.
+    pub(crate) fn process(&self, exec: &str) -> Result<Arc<Process>, Error> {
+        if exec.is_empty() {
+            return Ok(self.init.clone());
+        }
+        let found = self.execs().get(exec).cloned();
+        found.ok_or_else(|| Error::NotFound {
+            what: "process",
+            id: exec.to_owned(),
+        })
+    }
+
+    pub(crate) fn add_exec(&self, exec: &str, process: Process) -> Result<(), Error> {
+        let mut execs = self.execs();
+        if execs.contains_key(exec) {
+            return Err(Error::AlreadyExists {
+                what: "process",
+                id: exec.to_owned(),
+            });
+        }
+        execs.insert(exec.to_owned(), Arc::new(process));
+        Ok(())
+    }
+
+    pub(crate) fn remove_exec(&self, exec: &str) {
+        self.execs().remove(exec);
+    }
+
+    /// Brings what the container wrote as its last words to where kubelet looks for them.
+    pub(crate) async fn save_termination_message(&self, agent: &Agent) {
+        let Some(path) = &self.termination_log else { return };
+        let message = match agent.termination_message(&self.id).await {
+            Ok(message) => message,
+            Err(error) => {
+                tracing::debug!(
+                    container = self.id,
+                    error = error.chain(),
+                    "no termination message"
+                );
+                return;
+            }
+        };
+        let end = message.len().min(MAX_TERMINATION_MESSAGE);
+        // Into the file that is there: kubelet made it, and a container without one has no message.
+        let file = std::fs::OpenOptions::new().write(true).truncate(true).open(path);
+        if let Err(error) = file.and_then(|mut file| file.write_all(&message.as_bytes()[..end])) {
+            tracing::warn!(path = %path.display(), %error, "termination message not saved");
+        }
+    }
+}

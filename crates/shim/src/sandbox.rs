@@ -1,0 +1,247 @@
+//! The pod's virtual machine: how it comes up, how its life is watched, how it ends.
+
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use containerd_shim_protos::events::task::TaskOOM;
+use oci_spec::runtime::Spec;
+use peerpods_proto::agent::CreateSandboxRequest;
+use tokio::{
+    sync::watch,
+    time::{MissedTickBehavior, interval, sleep},
+};
+use ttrpc::Code;
+
+use crate::{
+    agent::{Agent, is_connection_loss},
+    annotations::{Annotations, ContainerKind},
+    error::Error,
+    events::Publisher,
+    hypervisor::Hypervisor,
+    mounts, resolver, spec,
+    timeline::Timeline,
+};
+
+/// Renews the lease of the machine, which is an hour by default, and finds a dead one.
+const CHECK_PERIOD: Duration = Duration::from_secs(30);
+const CHECK_TIMEOUT: Duration = Duration::from_secs(30);
+/// A busy machine may miss a check; one that misses this many in a row is dead.
+const MISSED_CHECKS: u32 = 3;
+const OUT_OF_MEMORY_RETRY_DELAY: Duration = Duration::from_secs(1);
+/// CRI-O learns of an out-of-memory kill from this file in the bundle.
+const OUT_OF_MEMORY_FILE: &str = "oom";
+
+/// Whether the machine is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Liveness {
+    Alive,
+    Gone(String),
+}
+
+/// Returns when the machine has gone, with the reason.
+pub(crate) async fn gone(liveness: &mut watch::Receiver<Liveness>) -> String {
+    match liveness
+        .wait_for(|now| matches!(now, Liveness::Gone(_)))
+        .await
+        .as_deref()
+    {
+        Ok(Liveness::Gone(reason)) => reason.clone(),
+        Ok(Liveness::Alive) | Err(_) => "the shim ends".to_owned(),
+    }
+}
+
+/// A running sandbox.
+pub(crate) struct Sandbox {
+    id: String,
+    agent: Agent,
+    hypervisor: Hypervisor,
+    pub(crate) timeline: Timeline,
+    liveness: watch::Sender<Liveness>,
+}
+
+impl Sandbox {
+    /// Brings up the machine and the sandbox in it. If it returns an error, the machine is stopped.
+    pub(crate) async fn boot(
+        id: &str,
+        kind: &ContainerKind,
+        spec: &Spec,
+        hypervisor: &Hypervisor,
+        shim_start: SystemTime,
+    ) -> Result<Arc<Self>, Error> {
+        let namespace = spec::network_namespace(spec).unwrap_or_default();
+        if *kind == ContainerKind::Sandbox && namespace.as_os_str().is_empty() {
+            return Err(Error::Unsupported(
+                "a pod in the node's network (hostNetwork: true), which a virtual machine cannot join,",
+            ));
+        }
+        let empty = HashMap::new();
+        let annotations = Annotations(spec.annotations().as_ref().unwrap_or(&empty)).for_adaptor(id);
+        let booted = async {
+            let socket = hypervisor
+                .create(id, annotations, &namespace.to_string_lossy())
+                .await?;
+            Self::bring_up(id, spec, hypervisor, &socket, shim_start).await
+        }
+        .await;
+        if let Err(error) = &booted {
+            tracing::error!(error = error.chain(), "the pod's virtual machine did not come up");
+            if let Err(error) = hypervisor.stop(id).await {
+                tracing::error!(error = error.chain(), "and it could not be stopped");
+            }
+        }
+        booted
+    }
+
+    async fn bring_up(
+        id: &str,
+        spec: &Spec,
+        hypervisor: &Hypervisor,
+        socket: &Path,
+        shim_start: SystemTime,
+    ) -> Result<Arc<Self>, Error> {
+        let directory = socket
+            .parent()
+            .filter(|parent| parent.is_absolute())
+            .ok_or_else(|| Error::Invalid {
+                field: "agentSocketPath",
+                problem: format!("{} is not an absolute path", socket.display()),
+            })?;
+        let timeline = Timeline::in_directory(directory.to_owned());
+        timeline.mark_at(shim_start, "shim-start");
+        hypervisor.start(id).await?;
+        let agent = Agent::connect(directory, socket).await?;
+        let answer = agent.check(CHECK_TIMEOUT).await;
+        answer.map_err(|source| Error::Agent {
+            action: "answer".to_owned(),
+            source,
+        })?;
+        timeline.mark("connected");
+        let namespaces = spec
+            .linux()
+            .as_ref()
+            .and_then(|linux| linux.namespaces().as_deref());
+        let shared_processes = namespaces.unwrap_or_default().iter().any(|namespace| {
+            namespace.typ() == oci_spec::runtime::LinuxNamespaceType::Pid && namespace.path().is_some()
+        });
+        let request = CreateSandboxRequest {
+            hostname: spec.hostname().clone().unwrap_or_default(),
+            dns: resolver::lines(spec)?,
+            storages: vec![mounts::shared_memory(
+                spec.mounts().as_deref().unwrap_or_default(),
+            )],
+            sandbox_pidns: shared_processes,
+            sandbox_id: id.to_owned(),
+            ..Default::default()
+        };
+        agent.create_sandbox(request).await?;
+        timeline.mark("sandbox-created");
+        let hypervisor = hypervisor.clone();
+        let liveness = watch::Sender::new(Liveness::Alive);
+        Ok(Arc::new(Self {
+            id: id.to_owned(),
+            agent,
+            hypervisor,
+            timeline,
+            liveness,
+        }))
+    }
+
+    /// The agent, as long as its machine is there.
+    pub(crate) fn agent(&self) -> Result<&Agent, Error> {
+        match &*self.liveness.borrow() {
+            Liveness::Alive => Ok(&self.agent),
+            Liveness::Gone(reason) => Err(Error::Lost(reason.clone())),
+        }
+    }
+
+    pub(crate) fn liveness(&self) -> watch::Receiver<Liveness> {
+        self.liveness.subscribe()
+    }
+
+    /// Watches the machine until it has gone.
+    pub(crate) fn watch(self: &Arc<Self>, publisher: Publisher, bundle: &Path) {
+        let file = bundle.join(OUT_OF_MEMORY_FILE);
+        let sandbox = self.clone();
+        tokio::spawn(async move {
+            let mut liveness = sandbox.liveness();
+            let reason = tokio::select! {
+                _ = gone(&mut liveness) => return,
+                reason = sandbox.check_health() => reason,
+                reason = sandbox.report_out_of_memory(publisher, &file) => reason,
+            };
+            tracing::error!(reason, "the pod's virtual machine is lost");
+            sandbox.liveness.send_replace(Liveness::Gone(reason));
+            // Whatever is left of it must not go on without an owner.
+            if let Err(error) = sandbox.hypervisor.stop(&sandbox.id).await {
+                tracing::error!(error = error.chain(), "the lost virtual machine was not stopped");
+            }
+        });
+    }
+
+    /// Returns the reason when the machine does not answer any more.
+    async fn check_health(&self) -> String {
+        let mut ticks = interval(CHECK_PERIOD);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut missed = 0;
+        loop {
+            ticks.tick().await;
+            match self.agent.check(CHECK_TIMEOUT).await {
+                Ok(()) => missed = 0,
+                Err(error) if is_connection_loss(&error) => return format!("connection lost: {error}"),
+                Err(error) => {
+                    missed += 1;
+                    tracing::warn!(missed, %error, "health check failed");
+                    if missed >= MISSED_CHECKS {
+                        return format!("{missed} health checks failed, the last with: {error}");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reports kills; returns the reason when the connection is lost, which shows here first because a
+    /// call is always pending.
+    async fn report_out_of_memory(&self, publisher: Publisher, file: &Path) -> String {
+        loop {
+            match self.agent.out_of_memory().await {
+                Ok(container_id) => {
+                    if let Err(error) = std::fs::write(file, "") {
+                        tracing::debug!(%error, "out-of-memory mark not written");
+                    }
+                    publisher.publish(TaskOOM {
+                        container_id,
+                        ..Default::default()
+                    });
+                }
+                Err(error) if is_connection_loss(&error) => return format!("connection lost: {error}"),
+                Err(ttrpc::Error::RpcStatus(status)) if status.code() == Code::UNIMPLEMENTED => {
+                    std::future::pending::<()>().await;
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "out-of-memory events are not available now");
+                    sleep(OUT_OF_MEMORY_RETRY_DELAY).await;
+                }
+            }
+        }
+    }
+
+    /// Ends the sandbox and its machine.
+    pub(crate) async fn end(&self) -> Result<(), Error> {
+        let alive = self.agent().is_ok();
+        self.liveness.send_if_modified(|liveness| {
+            let was_alive = *liveness == Liveness::Alive;
+            if was_alive {
+                *liveness = Liveness::Gone("the pod was stopped".to_owned());
+            }
+            was_alive
+        });
+        if alive && let Err(error) = self.agent.destroy_sandbox().await {
+            tracing::debug!(error = error.chain(), "the sandbox did not end by itself");
+        }
+        self.hypervisor.stop(&self.id).await
+    }
+}

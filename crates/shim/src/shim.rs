@@ -1,0 +1,450 @@
+//! The pod as the runtime sees it: one sandbox, its containers, and what can be asked of them.
+
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
+};
+
+use containerd_shim_protos::{
+    api::CreateTaskRequest,
+    events::task::{
+        TaskCreate, TaskDelete, TaskExecAdded, TaskExecStarted, TaskExit, TaskIO, TaskPaused, TaskResumed,
+        TaskStart,
+    },
+};
+use oci_spec::runtime::LinuxResources;
+use peerpods_proto::{
+    agent::StatsContainerResponse,
+    spec::{process_to_wire, resources_to_wire},
+};
+use tokio::sync::{Notify, OnceCell};
+
+use crate::{
+    agent::ProcessId,
+    annotations::{Annotations, ContainerKind},
+    container::{Container, Description},
+    error::Error,
+    events::{Publisher, timestamp},
+    hypervisor::Hypervisor,
+    process::{Exit, KILLED_STATUS, Launch, Process, State},
+    sandbox::Sandbox,
+    spec,
+    streams::StandardStreams,
+};
+
+/// Signals that end a process which has not started yet.
+const SIGKILL: u32 = 9;
+const SIGTERM: u32 = 15;
+
+/// What there is of the pod's virtual machine, for the case that the shim has to end early.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Machine {
+    NotAsked,
+    /// The adaptor was asked for it, so it has to be asked for its end.
+    Asked,
+    Ended,
+}
+
+/// The shim of one pod.
+pub(crate) struct Shim {
+    id: String,
+    started: SystemTime,
+    pub(crate) publisher: Publisher,
+    hypervisor: Hypervisor,
+    machine: Mutex<Machine>,
+    sandbox: OnceCell<Arc<Sandbox>>,
+    containers: Mutex<HashMap<String, Arc<Container>>>,
+    ended: Notify,
+}
+
+impl Shim {
+    pub(crate) fn new(id: &str, started: SystemTime, publisher: Publisher) -> Self {
+        Self {
+            id: id.to_owned(),
+            started,
+            publisher,
+            hypervisor: Hypervisor::from_environment(),
+            machine: Mutex::new(Machine::NotAsked),
+            sandbox: OnceCell::new(),
+            containers: Mutex::default(),
+            ended: Notify::new(),
+        }
+    }
+
+    fn containers(&self) -> MutexGuard<'_, HashMap<String, Arc<Container>>> {
+        // A panic elsewhere cannot leave the map half changed.
+        self.containers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn replace_machine(&self, now: Machine) -> Machine {
+        std::mem::replace(
+            &mut *self.machine.lock().unwrap_or_else(PoisonError::into_inner),
+            now,
+        )
+    }
+
+    pub(crate) fn container(&self, id: &str) -> Result<Arc<Container>, Error> {
+        self.containers()
+            .get(id)
+            .cloned()
+            .ok_or_else(|| Error::no_container(id))
+    }
+
+    pub(crate) fn process(&self, id: &str, exec: &str) -> Result<Arc<Process>, Error> {
+        self.container(id)?.process(exec)
+    }
+
+    fn sandbox(&self) -> Result<&Arc<Sandbox>, Error> {
+        self.sandbox.get().ok_or_else(|| Error::NotFound {
+            what: "sandbox",
+            id: self.id.clone(),
+        })
+    }
+
+    pub(crate) async fn create(&self, request: CreateTaskRequest) -> Result<(), Error> {
+        if self.containers().contains_key(&request.id) {
+            return Err(Error::AlreadyExists {
+                what: "container",
+                id: request.id,
+            });
+        }
+        let bundle = Path::new(&request.bundle);
+        let spec = spec::load(bundle)?;
+        let empty = HashMap::new();
+        let kind = Annotations(spec.annotations().as_ref().unwrap_or(&empty)).kind()?;
+        let sandbox = match &kind {
+            ContainerKind::Sandbox | ContainerKind::Single => self.boot(&kind, &spec, bundle).await?,
+            ContainerKind::InSandbox(id) if *id == self.id => self.sandbox()?.clone(),
+            ContainerKind::InSandbox(id) => {
+                return Err(Error::NotFound {
+                    what: "sandbox",
+                    id: id.clone(),
+                });
+            }
+        };
+        let owns_machine = !matches!(kind, ContainerKind::InSandbox(_));
+        let streams = StandardStreams {
+            stdin: request.stdin.clone(),
+            stdout: request.stdout.clone(),
+            stderr: request.stderr.clone(),
+            terminal: request.terminal,
+        };
+        let description = Description {
+            id: &request.id,
+            kind,
+            bundle,
+            spec: &spec,
+            streams,
+        };
+        let created = match sandbox.agent() {
+            Ok(agent) => Container::create(agent, &self.id, description).await,
+            Err(error) => Err(error),
+        };
+        let container = match created {
+            Ok(container) => container,
+            Err(error) => {
+                if owns_machine {
+                    self.end_sandbox().await;
+                }
+                return Err(error);
+            }
+        };
+        sandbox
+            .timeline
+            .mark(&format!("container-created {}", container.name));
+        self.containers().insert(request.id.clone(), Arc::new(container));
+        self.announce_creation(request);
+        Ok(())
+    }
+
+    async fn boot(
+        &self,
+        kind: &ContainerKind,
+        spec: &oci_spec::runtime::Spec,
+        bundle: &Path,
+    ) -> Result<Arc<Sandbox>, Error> {
+        let booting = self.sandbox.get_or_try_init(|| async {
+            self.replace_machine(Machine::Asked);
+            let booted = Sandbox::boot(&self.id, kind, spec, &self.hypervisor, self.started).await;
+            match &booted {
+                Ok(sandbox) => sandbox.watch(self.publisher.clone(), bundle),
+                Err(_) => drop(self.replace_machine(Machine::Ended)),
+            }
+            booted
+        });
+        booting.await.cloned()
+    }
+
+    fn announce_creation(&self, request: CreateTaskRequest) {
+        self.publisher.publish(TaskCreate {
+            container_id: request.id,
+            bundle: request.bundle,
+            io: Some(TaskIO {
+                stdin: request.stdin,
+                stdout: request.stdout,
+                stderr: request.stderr,
+                terminal: request.terminal,
+                ..Default::default()
+            })
+            .into(),
+            pid: std::process::id(),
+            ..Default::default()
+        });
+    }
+
+    pub(crate) async fn start(self: &Arc<Self>, id: &str, exec: &str) -> Result<(), Error> {
+        let container = self.container(id)?;
+        let process = container.process(exec)?;
+        let sandbox = self.sandbox()?.clone();
+        let agent = sandbox.agent()?;
+        let publisher = self.publisher.clone();
+        let announce = || self.announce_start(id, exec);
+        let report = {
+            let (container, agent, process) = (container.clone(), agent.clone(), process.clone());
+            async move {
+                if process.id.exec.is_empty() {
+                    container.save_termination_message(&agent).await;
+                }
+            }
+        };
+        process.start(agent, sandbox.liveness(), announce, report).await?;
+        tokio::spawn(announce_exit(publisher, process));
+        if exec.is_empty() {
+            sandbox
+                .timeline
+                .mark(&format!("container-started {}", container.name));
+        }
+        Ok(())
+    }
+
+    fn announce_start(&self, id: &str, exec: &str) {
+        let pid = std::process::id();
+        let container_id = id.to_owned();
+        if exec.is_empty() {
+            self.publisher.publish(TaskStart {
+                container_id,
+                pid,
+                ..Default::default()
+            });
+        } else {
+            let exec_id = exec.to_owned();
+            self.publisher.publish(TaskExecStarted {
+                container_id,
+                exec_id,
+                pid,
+                ..Default::default()
+            });
+        }
+    }
+
+    pub(crate) fn exec(
+        &self,
+        id: &str,
+        exec: &str,
+        spec: &[u8],
+        streams: StandardStreams,
+    ) -> Result<(), Error> {
+        let container = self.container(id)?;
+        let state = container.init.state();
+        if state != State::Running {
+            return Err(Error::WrongState {
+                action: "exec in",
+                id: id.to_owned(),
+                state: state.name(),
+            });
+        }
+        if exec.is_empty() {
+            return Err(Error::Invalid {
+                field: "exec_id",
+                problem: "empty".into(),
+            });
+        }
+        let process: oci_spec::runtime::Process =
+            serde_json::from_slice(spec).map_err(|error| Error::Invalid {
+                field: "process",
+                problem: error.to_string(),
+            })?;
+        let mut process = process_to_wire(&process);
+        process.Terminal = streams.terminal;
+        process.SelinuxLabel.clear();
+        process.ApparmorProfile.clear();
+        let process_id = ProcessId {
+            container: id.to_owned(),
+            exec: exec.to_owned(),
+        };
+        container.add_exec(
+            exec,
+            Process::new(process_id, streams, Launch::Exec(Box::new(process))),
+        )?;
+        self.publisher.publish(TaskExecAdded {
+            container_id: id.to_owned(),
+            exec_id: exec.to_owned(),
+            ..Default::default()
+        });
+        Ok(())
+    }
+
+    /// Sends a signal. What has ended already does not exist for it, which is what runtimes expect.
+    pub(crate) async fn kill(&self, id: &str, exec: &str, signal: u32) -> Result<(), Error> {
+        let process = self.process(id, exec)?;
+        let ends = matches!(signal, SIGKILL | SIGTERM);
+        match process.state() {
+            State::Exited(_) => Err(Error::NotFound {
+                what: "running process",
+                id: process.id.to_string(),
+            }),
+            State::Created if ends => {
+                process.abandon(Exit::now(KILLED_STATUS))?;
+                announce_exit(self.publisher.clone(), process).await;
+                Ok(())
+            }
+            State::Created | State::Starting | State::Running | State::Paused => {
+                let killed = self.sandbox()?.agent()?.signal(&process.id, signal).await;
+                if ends {
+                    process.wish_end();
+                }
+                match killed {
+                    // It may have ended meanwhile.
+                    Err(_) if matches!(process.state(), State::Exited(_)) => Ok(()),
+                    result => result,
+                }
+            }
+        }
+    }
+
+    /// Forgets a process that has ended; with the first process of a container, the container.
+    pub(crate) async fn delete(&self, id: &str, exec: &str) -> Result<Exit, Error> {
+        let container = self.container(id)?;
+        let process = container.process(exec)?;
+        let exit = process.exited()?.unwrap_or_else(|| Exit::now(KILLED_STATUS));
+        if !exec.is_empty() {
+            container.remove_exec(exec);
+            return Ok(exit);
+        }
+        if let Ok(agent) = self.sandbox()?.agent()
+            && let Err(error) = agent.remove_container(id).await
+        {
+            // Nothing depends on it: what is left goes with the machine.
+            tracing::warn!(
+                container = id,
+                error = error.chain(),
+                "container not removed in the guest"
+            );
+        }
+        if !matches!(container.kind, ContainerKind::InSandbox(_)) {
+            self.end_sandbox().await;
+        }
+        self.containers().remove(id);
+        self.publisher.publish(TaskDelete {
+            container_id: id.to_owned(),
+            pid: std::process::id(),
+            exit_status: exit.status,
+            exited_at: Some(timestamp(exit.at)).into(),
+            ..Default::default()
+        });
+        Ok(exit)
+    }
+
+    /// Ends the machine, if there is one. That it could not be reached is no reason to keep the pod: the
+    /// runtime's cleanup asks once more, and at last the machine's lease lapses.
+    async fn end_sandbox(&self) {
+        if self.replace_machine(Machine::Ended) != Machine::Asked {
+            return;
+        }
+        let ended = match self.sandbox.get() {
+            Some(sandbox) => sandbox.end().await,
+            None => self.hypervisor.stop(&self.id).await,
+        };
+        if let Err(error) = ended {
+            tracing::error!(error = error.chain(), "the pod's virtual machine was not stopped");
+        }
+    }
+
+    pub(crate) async fn pause(&self, id: &str) -> Result<(), Error> {
+        let container = self.container(id)?;
+        container.init.pause()?;
+        if let Err(error) = self.sandbox()?.agent()?.pause(id).await {
+            container.init.resume()?;
+            return Err(error);
+        }
+        self.publisher.publish(TaskPaused {
+            container_id: id.to_owned(),
+            ..Default::default()
+        });
+        Ok(())
+    }
+
+    pub(crate) async fn resume(&self, id: &str) -> Result<(), Error> {
+        let container = self.container(id)?;
+        self.sandbox()?.agent()?.resume(id).await?;
+        container.init.resume()?;
+        self.publisher.publish(TaskResumed {
+            container_id: id.to_owned(),
+            ..Default::default()
+        });
+        Ok(())
+    }
+
+    pub(crate) async fn resize(&self, id: &str, exec: &str, width: u32, height: u32) -> Result<(), Error> {
+        let process = self.process(id, exec)?;
+        self.sandbox()?.agent()?.resize(&process.id, width, height).await
+    }
+
+    pub(crate) async fn update(&self, id: &str, resources: &[u8]) -> Result<(), Error> {
+        self.container(id)?;
+        let resources: LinuxResources =
+            serde_json::from_slice(resources).map_err(|error| Error::Invalid {
+                field: "resources",
+                problem: error.to_string(),
+            })?;
+        let mut resources = resources_to_wire(&resources);
+        spec::strip_resources(&mut resources);
+        self.sandbox()?.agent()?.update(id, resources).await
+    }
+
+    pub(crate) async fn stats(&self, id: &str) -> Result<StatsContainerResponse, Error> {
+        let container = self.container(id)?;
+        let stats = self.sandbox()?.agent()?.stats(id).await;
+        match (stats, &container.kind) {
+            // The sandbox container need not be more than a name in the guest.
+            (Err(error), ContainerKind::Sandbox) => {
+                tracing::debug!(error = error.chain(), "no stats of the sandbox");
+                Ok(StatsContainerResponse::new())
+            }
+            (stats, _) => stats,
+        }
+    }
+
+    /// Ends the shim if no container is left; otherwise there is nothing to do yet.
+    pub(crate) async fn shutdown(&self) {
+        if !self.containers().is_empty() {
+            return;
+        }
+        // A creation may have been given up by the runtime while the machine was coming up.
+        self.end_sandbox().await;
+        self.ended.notify_one();
+    }
+
+    /// Returns when the shim is to end.
+    pub(crate) async fn until_shutdown(&self) {
+        self.ended.notified().await;
+    }
+}
+
+async fn announce_exit(publisher: Publisher, process: Arc<Process>) {
+    let exit = process.wait().await;
+    let id = match process.id.exec.as_str() {
+        "" => process.id.container.as_str(),
+        exec => exec,
+    };
+    publisher.publish(TaskExit {
+        container_id: process.id.container.clone(),
+        id: id.to_owned(),
+        pid: std::process::id(),
+        exit_status: exit.status,
+        exited_at: Some(timestamp(exit.at)).into(),
+        ..Default::default()
+    });
+}

@@ -1,0 +1,350 @@
+//! The life of a pod: the real program between containerd's calls and an agent and adaptor that note what
+//! they are asked.
+
+mod support;
+
+use std::{fs, path::Path};
+
+use containerd_shim_protos::api::{
+    CloseIORequest, CreateTaskRequest, DeleteRequest, DeleteResponse, ExecProcessRequest, KillRequest,
+    ShutdownRequest, StartRequest, StateRequest, Status, WaitRequest,
+};
+use protobuf::{Message, well_known_types::any::Any};
+use serde_json::json;
+use support::{Node, PATIENCE};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::unix::pipe,
+    time::timeout,
+};
+use ttrpc::context::with_duration;
+
+fn sandbox_spec(resolv_conf: &Path) -> serde_json::Value {
+    json!({
+        "ociVersion": "1.1.0",
+        "hostname": "web",
+        "mounts": [{"destination": "/etc/resolv.conf", "type": "bind", "source": resolv_conf, "options": ["rbind"]}],
+        "annotations": {
+            "io.kubernetes.cri.container-type": "sandbox", "io.kubernetes.cri.sandbox-id": "sandbox",
+            "io.kubernetes.cri.sandbox-name": "web", "io.kubernetes.cri.sandbox-namespace": "shop"
+        },
+        "linux": {"namespaces": [{"type": "network", "path": "/run/netns/cni-1"}]}
+    })
+}
+
+fn container_spec(termination: &Path) -> serde_json::Value {
+    json!({
+        "ociVersion": "1.1.0",
+        "mounts": [{"destination": "/dev/termination-log", "type": "bind", "source": termination, "options": ["rbind"]}],
+        "annotations": {
+            "io.kubernetes.cri.container-type": "container", "io.kubernetes.cri.sandbox-id": "sandbox",
+            "io.kubernetes.cri.container-name": "app", "io.kubernetes.cri.image-name": "registry/app:1"
+        },
+        "process": {"args": ["app"], "cwd": "/", "user": {"uid": 0, "gid": 0}},
+        "linux": {"namespaces": [{"type": "mount"}]}
+    })
+}
+
+struct Pod {
+    node: Node,
+    task: containerd_shim_protos::shim_async::TaskClient,
+}
+
+impl Pod {
+    /// A pod whose sandbox runs.
+    async fn running() -> Self {
+        let node = Node::new().await;
+        let resolv_conf = node.path("resolv.conf");
+        fs::write(&resolv_conf, "nameserver 10.96.0.10\n").unwrap();
+        let bundle = node.bundle("sandbox", &sandbox_spec(&resolv_conf));
+        let task = node.start_shim("sandbox", &bundle).await;
+        let pod = Self { node, task };
+        pod.create(pod.node.create_request("sandbox", &bundle))
+            .await
+            .unwrap();
+        pod.start("sandbox", "").await;
+        pod
+    }
+
+    async fn create(&self, request: CreateTaskRequest) -> ttrpc::Result<()> {
+        self.task
+            .create(with_duration(PATIENCE), &request)
+            .await
+            .map(drop)
+    }
+
+    async fn start(&self, id: &str, exec_id: &str) {
+        let request = StartRequest {
+            id: id.into(),
+            exec_id: exec_id.into(),
+            ..Default::default()
+        };
+        self.task.start(with_duration(PATIENCE), &request).await.unwrap();
+    }
+
+    async fn kill(&self, id: &str) {
+        let request = KillRequest {
+            id: id.into(),
+            signal: 9,
+            all: true,
+            ..Default::default()
+        };
+        self.task.kill(with_duration(PATIENCE), &request).await.unwrap();
+    }
+
+    async fn wait(&self, id: &str, exec_id: &str) -> u32 {
+        let request = WaitRequest {
+            id: id.into(),
+            exec_id: exec_id.into(),
+            ..Default::default()
+        };
+        self.task
+            .wait(with_duration(PATIENCE), &request)
+            .await
+            .unwrap()
+            .exit_status
+    }
+
+    async fn delete(&self, id: &str, exec_id: &str) -> u32 {
+        let request = DeleteRequest {
+            id: id.into(),
+            exec_id: exec_id.into(),
+            ..Default::default()
+        };
+        self.task
+            .delete(with_duration(PATIENCE), &request)
+            .await
+            .unwrap()
+            .exit_status
+    }
+
+    /// A running container whose output can be read.
+    async fn container(&self) -> pipe::Receiver {
+        let termination = self.node.path("pods/uid/containers/app");
+        fs::create_dir_all(&termination).unwrap();
+        fs::write(termination.join("1a2b"), "").unwrap();
+        let bundle = self
+            .node
+            .bundle("app", &container_spec(&termination.join("1a2b")));
+        let _ = self.node.start_shim("app", &bundle).await;
+        let stdout = self.node.fifo("app-stdout");
+        let reader = pipe::OpenOptions::new().open_receiver(&stdout).unwrap();
+        let request = CreateTaskRequest {
+            stdout: stdout.display().to_string(),
+            ..self.node.create_request("app", &bundle)
+        };
+        self.create(request).await.unwrap();
+        self.start("app", "").await;
+        reader
+    }
+}
+
+async fn read_all(mut reader: pipe::Receiver) -> String {
+    let mut text = String::new();
+    timeout(PATIENCE, reader.read_to_string(&mut text))
+        .await
+        .unwrap()
+        .unwrap();
+    text
+}
+
+#[tokio::test]
+async fn a_pod_runs_from_its_creation_to_its_last_trace() {
+    let pod = Pod::running().await;
+    let reader = pod.container().await;
+    pod.node.agent.say("app", "", "hello\n");
+    pod.node.agent.exit("app", "", 7);
+    assert_eq!(read_all(reader).await, "hello\n");
+    assert_eq!(pod.wait("app", "").await, 7);
+    pod.node.journal.until("event /tasks/exit app 7").await;
+    assert_eq!(
+        fs::read_to_string(pod.node.path("pods/uid/containers/app/1a2b")).unwrap(),
+        "it is finished"
+    );
+    assert_eq!(pod.delete("app", "").await, 7);
+    pod.kill("sandbox").await;
+    assert_eq!(pod.wait("sandbox", "").await, 137);
+    assert_eq!(pod.delete("sandbox", "").await, 137);
+    pod.task
+        .shutdown(with_duration(PATIENCE), &ShutdownRequest::new())
+        .await
+        .unwrap();
+
+    let machine = [
+        "CreateVM",
+        "StartVM",
+        "StopVM",
+        "CreateSandbox",
+        "DestroySandbox",
+        "CopyFile",
+    ];
+    let containers = [
+        "CreateContainer",
+        "StartContainer",
+        "RemoveContainer",
+        "SignalProcess",
+    ];
+    assert_eq!(
+        pod.node.journal.only(&[&machine[..], &containers[..]].concat()),
+        [
+            "CreateVM sandbox web /run/netns/cni-1",
+            "StartVM sandbox",
+            "CreateSandbox sandbox web [nameserver 10.96.0.10]",
+            "CopyFile resolv.conf \"nameserver 10.96.0.10\\n\"",
+            "CreateContainer sandbox pause",
+            "StartContainer sandbox",
+            "CopyFile log \"\"",
+            "CreateContainer app registry/app:1",
+            "StartContainer app",
+            "RemoveContainer app",
+            "SignalProcess sandbox 9",
+            "RemoveContainer sandbox",
+            "DestroySandbox",
+            "StopVM sandbox",
+        ]
+    );
+    pod.node.journal.until("event /tasks/delete").await;
+    let exits = pod
+        .node
+        .journal
+        .only(&["event /tasks/start", "event /tasks/exit"]);
+    assert_eq!(
+        exits,
+        [
+            "event /tasks/start",
+            "event /tasks/start",
+            "event /tasks/exit app 7",
+            "event /tasks/exit sandbox 137"
+        ]
+    );
+    let timeline = fs::read_to_string(pod.node.path("pods/sandbox/timeline")).unwrap();
+    let stages: Vec<_> = timeline
+        .lines()
+        .filter_map(|line| line.split_once(' '))
+        .map(|(_, stage)| stage)
+        .collect();
+    assert_eq!(stages[..3], ["shim-start", "connected", "sandbox-created"]);
+    assert!(stages.contains(&"container-started app"));
+}
+
+#[tokio::test]
+async fn an_exec_gets_all_its_input_and_ends_when_that_is_closed() {
+    let pod = Pod::running().await;
+    let _output = pod.container().await;
+    let (stdin, stdout) = (pod.node.fifo("exec-stdin"), pod.node.fifo("exec-stdout"));
+    let reader = pipe::OpenOptions::new().open_receiver(&stdout).unwrap();
+    let spec = json!({"args": ["cat"], "cwd": "/", "user": {"uid": 0, "gid": 0}}).to_string();
+    let request = ExecProcessRequest {
+        id: "app".into(),
+        exec_id: "one".into(),
+        stdin: stdin.display().to_string(),
+        stdout: stdout.display().to_string(),
+        spec: Some(Any {
+            value: spec.into_bytes(),
+            ..Default::default()
+        })
+        .into(),
+        ..Default::default()
+    };
+    pod.task.exec(with_duration(PATIENCE), &request).await.unwrap();
+    pod.start("app", "one").await;
+    let mut writer = pipe::OpenOptions::new().open_sender(&stdin).unwrap();
+    let text = "a line that is not short\n".repeat(10_000);
+    let read = tokio::spawn(read_all(reader));
+    writer.write_all(text.as_bytes()).await.unwrap();
+    drop(writer);
+    let close = CloseIORequest {
+        id: "app".into(),
+        exec_id: "one".into(),
+        stdin: true,
+        ..Default::default()
+    };
+    pod.task.close_io(with_duration(PATIENCE), &close).await.unwrap();
+    assert_eq!(pod.wait("app", "one").await, 0);
+    assert_eq!(read.await.unwrap().len(), text.len());
+    assert_eq!(pod.delete("app", "one").await, 0);
+    pod.node.journal.until("event /tasks/exit one 0").await;
+}
+
+#[tokio::test]
+async fn a_container_that_cannot_be_created_names_the_cause() {
+    let pod = Pod::running().await;
+    *pod.node.agent.refusal.lock().unwrap() = Some("registry/app:1: manifest unknown".into());
+    let bundle = pod.node.bundle("app", &container_spec(Path::new("/dev/null")));
+    let error = pod
+        .create(pod.node.create_request("app", &bundle))
+        .await
+        .unwrap_err();
+    let ttrpc::Error::RpcStatus(status) = error else {
+        panic!("{error}")
+    };
+    let text = "the virtual machine's agent could not create container app: registry/app:1: manifest unknown";
+    assert_eq!(status.message(), text);
+    assert!(pod.node.journal.only(&["StopVM"]).is_empty());
+}
+
+#[tokio::test]
+async fn a_sandbox_that_fails_leaves_no_machine() {
+    let node = Node::new().await;
+    *node.agent.refusal.lock().unwrap() = Some("no space".into());
+    let resolv_conf = node.path("resolv.conf");
+    fs::write(&resolv_conf, "").unwrap();
+    let bundle = node.bundle("sandbox", &sandbox_spec(&resolv_conf));
+    let task = node.start_shim("sandbox", &bundle).await;
+    let pod = Pod { node, task };
+    assert!(
+        pod.create(pod.node.create_request("sandbox", &bundle))
+            .await
+            .is_err()
+    );
+    pod.node.journal.until("StopVM sandbox").await;
+}
+
+#[tokio::test]
+async fn a_lost_machine_takes_its_containers_along() {
+    let mut pod = Pod::running().await;
+    let _output = pod.container().await;
+    pod.node.lose_machine().await;
+    assert_eq!(pod.wait("app", "").await, 137);
+    assert_eq!(pod.wait("sandbox", "").await, 137);
+    pod.node.journal.until("StopVM sandbox").await;
+    let request = StateRequest {
+        id: "app".into(),
+        ..Default::default()
+    };
+    let state = pod.task.state(with_duration(PATIENCE), &request).await.unwrap();
+    assert_eq!(state.status, Status::STOPPED.into());
+    assert_eq!(pod.delete("app", "").await, 137);
+    assert_eq!(pod.delete("sandbox", "").await, 137);
+    assert_eq!(pod.node.journal.only(&["StopVM"]).len(), 2);
+}
+
+#[tokio::test]
+async fn the_cleanup_of_a_dead_shim_stops_the_machine() {
+    let node = Node::new().await;
+    let bundle = node.bundle("sandbox", &sandbox_spec(Path::new("/dev/null")));
+    let output = node.shim("sandbox", &bundle, "delete").await;
+    let response = DeleteResponse::parse_from_bytes(&output.stdout).unwrap();
+    assert_eq!(response.exit_status, 137);
+    assert_eq!(node.journal.entries(), ["StopVM sandbox"]);
+}
+
+#[tokio::test]
+async fn older_runtimes_call_the_same_service_by_its_older_name() {
+    let pod = Pod::running().await;
+    let address = fs::read_to_string(pod.node.path("bundles/sandbox/address")).unwrap();
+    let client = ttrpc::asynchronous::Client::connect(&address).await.unwrap();
+    let state = StateRequest {
+        id: "sandbox".into(),
+        ..Default::default()
+    };
+    let request = ttrpc::proto::Request {
+        service: "containerd.task.v2.Task".into(),
+        method: "State".into(),
+        payload: state.write_to_bytes().unwrap(),
+        ..Default::default()
+    };
+    let response = client.request(request).await.unwrap();
+    let state = containerd_shim_protos::api::StateResponse::parse_from_bytes(&response.payload).unwrap();
+    assert_eq!(state.status, Status::RUNNING.into());
+}

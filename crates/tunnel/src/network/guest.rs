@@ -1,0 +1,134 @@
+//! The VM's end of the pod's tunnel, and the VM's own network.
+
+use std::{net::IpAddr, os::fd::AsRawFd, path::Path};
+
+use peerpods_proto::payload::{IpNet, PodNetwork, Route};
+use rtnetlink::packet_route::{link::LinkLayerType, neighbour::NeighbourState};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    NetworkError,
+    netlink::{Link, Netlink, device, read_link},
+};
+
+/// What VXLAN adds to a packet over IPv4: Ethernet 14, IP 20, UDP 8, VXLAN 8 bytes.
+const OVERHEAD_IPV4: u32 = 50;
+/// The same over IPv6, whose header has 40 bytes.
+const OVERHEAD_IPV6: u32 = 70;
+/// The device's name until it is moved.
+const UNMOVED_NAME: &str = "ppvxlan";
+
+/// The VM's own address, as a local provider tells it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LinkConfig {
+    /// The address with its network's prefix length.
+    pub address: IpNet,
+    /// The way out, where there is one.
+    pub gateway: Option<IpAddr>,
+    /// The MTU of the path to the worker.
+    pub mtu: u32,
+}
+
+/// Starts the loopback device of this process's namespace.
+///
+/// # Errors
+/// [`NetworkError`].
+pub async fn loopback_up() -> Result<(), NetworkError> {
+    start_loopback(&Netlink::here()?).await
+}
+
+/// Gives the VM's first Ethernet device its address and starts it.
+///
+/// # Errors
+/// [`NetworkError::NoEthernet`] where there is none.
+pub async fn configure_link(config: &LinkConfig) -> Result<(), NetworkError> {
+    let netlink = Netlink::here()?;
+    let links = netlink.links().await?;
+    let mut ethernet: Vec<Link> = links
+        .iter()
+        .filter(|link| link.header.link_layer_type == LinkLayerType::Ether)
+        .filter_map(read_link)
+        .collect();
+    ethernet.sort_by_key(|link| link.index);
+    let link = ethernet.first().ok_or(NetworkError::NoEthernet)?;
+    netlink.change(&link.name, "start the device", device(link.index).mtu(config.mtu).up()).await?;
+    netlink.add_address(link, config.address).await?;
+    netlink.add_route(link, Some(config.address), None).await?;
+    match config.gateway {
+        Some(gateway) => netlink.add_route(link, None, Some(gateway)).await,
+        None => Ok(()),
+    }
+}
+
+/// Makes the pod's interface in `netns`, at the end of a tunnel to the worker.
+///
+/// # Errors
+/// [`NetworkError`]; the VM is then of no use to its pod.
+pub async fn attach(network: &PodNetwork, netns: &Path) -> Result<(), NetworkError> {
+    let root = Netlink::here()?;
+    let remote = network.worker_node_ip.address;
+    root.add_vxlan(UNMOVED_NAME, network.vxlan_id, network.vxlan_port, remote).await?;
+    let made = root.link(UNMOVED_NAME).await?.ok_or(NetworkError::VniInUse(network.vxlan_id))?;
+    let mtu = network.mtu.min(path_mtu(&root).await?.saturating_sub(overhead(remote)));
+    let namespace = std::fs::File::open(netns)
+        .map_err(|source| NetworkError::Namespace { path: netns.to_owned(), source })?;
+    let change = device(made.index)
+        .address(parse_mac(&network.pod_hw_addr)?)
+        .mtu(mtu)
+        .name(network.interface.as_str())
+        .setns_by_fd(namespace.as_raw_fd());
+    root.change(&network.interface, "move into the pod's namespace the device", change).await?;
+
+    let pod = Netlink::inside(netns)?;
+    start_loopback(&pod).await?;
+    let interface = pod.link(&network.interface).await?.ok_or(NetworkError::NoEthernet)?;
+    pod.change(&interface.name, "start the device", device(interface.index).up()).await?;
+    configure(&pod, &interface, network).await
+}
+
+async fn configure(pod: &Netlink, interface: &Link, network: &PodNetwork) -> Result<(), NetworkError> {
+    for net in std::iter::once(&network.pod_ip).chain(&network.further_pod_ips) {
+        pod.add_address(interface, *net).await?;
+    }
+    // A gateway must be reachable before a route through it is taken, and may be known only as a neighbour.
+    for neighbour in &network.neighbors {
+        let add = pod.handle().neighbours().add(interface.index, neighbour.ip).replace();
+        let add = add.state(NeighbourState::Permanent).link_layer_address(&parse_mac(&neighbour.hw_addr)?);
+        add.execute().await.map_err(|error| NetworkError::Protocol {
+            action: "add the neighbour",
+            subject: neighbour.ip.to_string(),
+            cause: error.to_string(),
+        })?;
+    }
+    let (links, gateways): (Vec<&Route>, Vec<&Route>) = network.routes.iter().partition(|route| route.gw.is_none());
+    for route in links.into_iter().chain(gateways) {
+        pod.add_route(interface, route.dst, route.gw).await?;
+    }
+    Ok(())
+}
+
+async fn start_loopback(netlink: &Netlink) -> Result<(), NetworkError> {
+    let Some(loopback) = netlink.link("lo").await? else { return Ok(()) };
+    netlink.change("lo", "start the device", device(loopback.index).up()).await
+}
+
+/// The MTU of the VM's way to the worker: that of its Ethernet devices.
+async fn path_mtu(netlink: &Netlink) -> Result<u32, NetworkError> {
+    let links = netlink.links().await?;
+    let ethernet = links.iter().filter(|link| link.header.link_layer_type == LinkLayerType::Ether);
+    let mtus = ethernet.filter_map(read_link).filter(|link| link.name != UNMOVED_NAME).map(|link| link.mtu);
+    mtus.min().ok_or(NetworkError::NoEthernet)
+}
+
+fn overhead(remote: IpAddr) -> u32 {
+    if remote.is_ipv4() { OVERHEAD_IPV4 } else { OVERHEAD_IPV6 }
+}
+
+fn parse_mac(text: &str) -> Result<Vec<u8>, NetworkError> {
+    let bytes: Result<Vec<u8>, _> = text.split(':').map(|byte| u8::from_str_radix(byte, 16)).collect();
+    match bytes {
+        Ok(bytes) if bytes.len() == 6 => Ok(bytes),
+        Ok(_) | Err(_) => Err(NetworkError::InvalidMac(text.to_owned())),
+    }
+}

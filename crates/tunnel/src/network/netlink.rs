@@ -1,0 +1,256 @@
+//! A netlink connection in one network namespace, and the requests that both ends share.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::Path,
+};
+
+use futures::TryStreamExt;
+use rtnetlink::{
+    Error, Handle, LinkMessageBuilder, LinkUnspec, LinkVxlan, RouteMessageBuilder,
+    packet_route::{
+        AddressFamily,
+        address::{AddressAttribute, AddressFlags},
+        link::{LinkAttribute, LinkMessage},
+        route::{RouteMessage, RouteScope},
+    },
+};
+use rustix::io::Errno;
+use tokio::runtime;
+
+use super::{NetworkError, namespace};
+use peerpods_proto::payload::IpNet;
+
+/// The protocol field of a filter that takes every frame: ETH_P_ALL in network byte order.
+const ALL_PROTOCOLS: u16 = 0x0003_u16.to_be();
+
+/// Speaks to the kernel about one network namespace, whichever the caller's thread is in.
+pub(super) struct Netlink {
+    handle: Handle,
+    connection: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Netlink {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}
+
+/// A network device.
+#[derive(Clone, Debug)]
+pub(super) struct Link {
+    pub(super) index: u32,
+    pub(super) name: String,
+    pub(super) mac: Vec<u8>,
+    pub(super) mtu: u32,
+}
+
+/// What a request was about, for its error.
+struct Request<'subject> {
+    action: &'static str,
+    subject: &'subject str,
+}
+
+impl Request<'_> {
+    fn failed(&self, error: Error) -> NetworkError {
+        match error {
+            Error::NetlinkError(message) => NetworkError::Refused {
+                action: self.action,
+                subject: self.subject.to_owned(),
+                source: message.to_io(),
+            },
+            other => NetworkError::Protocol {
+                action: self.action,
+                subject: self.subject.to_owned(),
+                cause: other.to_string(),
+            },
+        }
+    }
+}
+
+impl Netlink {
+    /// In the namespace of this process.
+    pub(super) fn here() -> Result<Self, NetworkError> {
+        let (connection, handle, _) = rtnetlink::new_connection().map_err(NetworkError::Socket)?;
+        Ok(Self { handle, connection: tokio::spawn(connection) })
+    }
+
+    /// In another namespace: a socket belongs to the namespace of the thread that opened it.
+    pub(super) fn inside(netns: &Path) -> Result<Self, NetworkError> {
+        let runtime = runtime::Handle::current();
+        let opened = namespace::run_inside(netns, || {
+            let _entered = runtime.enter();
+            rtnetlink::new_connection()
+        })?;
+        let (connection, handle, _) = opened.map_err(NetworkError::Socket)?;
+        Ok(Self { handle, connection: tokio::spawn(connection) })
+    }
+
+    pub(super) fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    pub(super) async fn link(&self, name: &str) -> Result<Option<Link>, NetworkError> {
+        let request = Request { action: "look for the device", subject: name };
+        let found = self.handle.link().get().match_name(name.to_owned()).execute().try_next().await;
+        match found {
+            Ok(found) => Ok(found.as_ref().and_then(read_link)),
+            Err(error) => absent_is_none(request.failed(error)),
+        }
+    }
+
+    pub(super) async fn links(&self) -> Result<Vec<LinkMessage>, NetworkError> {
+        let request = Request { action: "list", subject: "the devices" };
+        self.handle.link().get().execute().try_collect().await.map_err(|error| request.failed(error))
+    }
+
+    /// The routes of the main table.
+    pub(super) async fn routes(&self, family: AddressFamily) -> Result<Vec<RouteMessage>, NetworkError> {
+        let request = Request { action: "list", subject: "the routes" };
+        let mut filter = RouteMessage::default();
+        filter.header.address_family = family;
+        let routes = self.handle.route().get(filter).execute();
+        routes.try_collect().await.map_err(|error| request.failed(error))
+    }
+
+    pub(super) async fn delete_link(&self, index: u32, name: &str) -> Result<(), NetworkError> {
+        let request = Request { action: "remove the device", subject: name };
+        let deleted = self.handle.link().del(index).execute().await;
+        ignore(&[Errno::NODEV], deleted.map_err(|error| request.failed(error)))
+    }
+
+    /// Makes a unicast VXLAN device with nothing learned and nothing shared.
+    pub(super) async fn add_vxlan(
+        &self,
+        name: &str,
+        vni: u32,
+        port: u16,
+        remote: IpAddr,
+    ) -> Result<(), NetworkError> {
+        let builder = LinkVxlan::new(name, vni).port(port).learning(false);
+        let builder = match remote {
+            IpAddr::V4(remote) => builder.remote(remote),
+            IpAddr::V6(remote) => builder.remote6(remote),
+        };
+        let request = Request { action: "make the tunnel device", subject: name };
+        match self.handle.link().add(builder.build()).execute().await.map_err(|error| request.failed(error)) {
+            Err(error) if is(&error, Errno::EXIST) => Err(NetworkError::VniInUse(vni)),
+            result => result,
+        }
+    }
+
+    pub(super) async fn change(
+        &self,
+        name: &str,
+        action: &'static str,
+        message: LinkMessageBuilder<LinkUnspec>,
+    ) -> Result<(), NetworkError> {
+        let request = Request { action, subject: name };
+        self.handle.link().change(message.build()).execute().await.map_err(|error| request.failed(error))
+    }
+
+    /// Adds an address without the route that the kernel would add to it.
+    pub(super) async fn add_address(&self, link: &Link, net: IpNet) -> Result<(), NetworkError> {
+        let subject = format!("{net} to {}", link.name);
+        let request = Request { action: "add the address", subject: &subject };
+        let mut add = self.handle.address().add(link.index, net.address, net.prefix).replace();
+        let flags = AddressFlags::Noprefixroute | AddressFlags::Nodad;
+        add.message_mut().attributes.push(AddressAttribute::Flags(flags));
+        add.execute().await.map_err(|error| request.failed(error))
+    }
+
+    /// Adds a route, or replaces the one to the same destination.
+    pub(super) async fn add_route(
+        &self,
+        link: &Link,
+        destination: Option<IpNet>,
+        gateway: Option<IpAddr>,
+    ) -> Result<(), NetworkError> {
+        let target = destination.map_or_else(|| "default".to_owned(), |net| net.to_string());
+        let subject = format!("to {target} over {}", link.name);
+        let request = Request { action: "add the route", subject: &subject };
+        let mixed = || NetworkError::MixedFamilies(format!("the route {subject}"));
+        let mut builder = RouteMessageBuilder::<IpAddr>::new().output_interface(link.index);
+        if let Some(net) = destination.or_else(|| gateway.map(everything_of)) {
+            builder = builder.destination_prefix(net.network(), net.prefix).map_err(|_| mixed())?;
+        }
+        builder = match gateway {
+            Some(gateway) => builder.gateway(gateway).map_err(|_| mixed())?.onlink(),
+            None => builder.scope(RouteScope::Link),
+        };
+        let add = self.handle.route().add(builder.build()).replace();
+        add.execute().await.map_err(|error| request.failed(error))
+    }
+
+    /// Sends everything that arrives at one device out of another.
+    pub(super) async fn redirect(&self, from: &Link, to: &Link) -> Result<(), NetworkError> {
+        let subject = format!("from {} to {}", from.name, to.name);
+        let request = Request { action: "redirect traffic", subject: &subject };
+        let index = i32::try_from(from.index).expect("the kernel's device numbers are positive ints");
+        let qdisc = self.handle.qdisc().add(index).ingress().execute().await;
+        ignore(&[Errno::EXIST], qdisc.map_err(|error| request.failed(error)))?;
+        let present = self.handle.traffic_filter(index).get().ingress().execute().try_next().await;
+        if present.map_err(|error| request.failed(error))?.is_some() {
+            return Ok(());
+        }
+        let filter = self.handle.traffic_filter(index).add().ingress().protocol(ALL_PROTOCOLS).redirect(to.index);
+        let filter = filter.map_err(|error| request.failed(error))?;
+        filter.execute().await.map_err(|error| request.failed(error))
+    }
+
+    /// Ends the redirection of what arrives at a device.
+    pub(super) async fn end_redirect(&self, from: &Link) -> Result<(), NetworkError> {
+        let request = Request { action: "end the redirection from", subject: &from.name };
+        let index = i32::try_from(from.index).expect("the kernel's device numbers are positive ints");
+        let mut message = rtnetlink::packet_route::tc::TcMessage::with_index(index);
+        message.header.parent = rtnetlink::packet_route::tc::TcHandle::INGRESS;
+        let mut delete = self.handle.qdisc().del(index);
+        *delete.message_mut() = message;
+        let deleted = delete.execute().await.map_err(|error| request.failed(error));
+        ignore(&[Errno::NOENT, Errno::INVAL, Errno::NODEV], deleted)
+    }
+}
+
+/// The destination of a default route in the gateway's family.
+fn everything_of(gateway: IpAddr) -> IpNet {
+    let address = match gateway {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    IpNet { address, prefix: 0 }
+}
+
+/// What this project uses of a device; nothing without a name.
+pub(super) fn read_link(message: &LinkMessage) -> Option<Link> {
+    let mut link = Link { index: message.header.index, name: String::new(), mac: Vec::new(), mtu: 0 };
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name.clone_from(name),
+            LinkAttribute::Address(mac) => link.mac.clone_from(mac),
+            LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            _ => {}
+        }
+    }
+    (!link.name.is_empty()).then_some(link)
+}
+
+pub(super) fn is(error: &NetworkError, errno: Errno) -> bool {
+    matches!(error, NetworkError::Refused { source, .. } if source.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+/// Takes answers that mean "it is so already" as success.
+fn ignore(errnos: &[Errno], result: Result<(), NetworkError>) -> Result<(), NetworkError> {
+    match result {
+        Err(error) if errnos.iter().any(|errno| is(&error, *errno)) => Ok(()),
+        result => result,
+    }
+}
+
+fn absent_is_none(error: NetworkError) -> Result<Option<Link>, NetworkError> {
+    if is(&error, Errno::NODEV) { Ok(None) } else { Err(error) }
+}
+
+/// The beginning of a change of one device.
+pub(super) fn device(index: u32) -> LinkMessageBuilder<LinkUnspec> {
+    LinkUnspec::new_with_index(index)
+}

@@ -1,0 +1,87 @@
+//! Network namespaces for one test, in a thread that has left the machine's: they go when it ends.
+
+use std::{future::Future, os::fd::AsFd, path::PathBuf, process::Command, thread};
+
+use peerpods_tunnel::network::create_namespace;
+use rustix::{
+    mount::{MountPropagationFlags, mount_change},
+    thread::{LinkNameSpaceType, move_into_link_name_space},
+};
+
+mod unsafe_leave;
+
+/// A node with a pod's namespace, and a VM that is reached over a wire.
+pub struct Lab {
+    folder: tempfile::TempDir,
+}
+
+impl Lab {
+    /// Runs `story` on a node of its own. Without the rights for it says so and runs nothing.
+    pub fn run<F: Future<Output = ()>>(story: impl FnOnce(Lab) -> F + Send) {
+        if !rustix::process::geteuid().is_root() {
+            println!("skipped: network namespaces need root");
+            return;
+        }
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                unsafe_leave::leave();
+                mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
+                let lab = Lab { folder: tempfile::tempdir().unwrap() };
+                run_async(story(lab));
+            });
+        });
+    }
+
+    /// The file of a namespace; made on first use.
+    pub fn netns(&self, name: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        create_namespace(&path).unwrap();
+        path
+    }
+
+    /// `ip …` on the node.
+    #[track_caller]
+    pub fn ip(&self, arguments: &str) -> String {
+        run(Command::new("ip").args(arguments.split(' ')))
+    }
+
+    /// `ip …` in a namespace.
+    #[track_caller]
+    pub fn ip_in(&self, name: &str, arguments: &str) -> String {
+        let enter = format!("--net={}", self.netns(name).display());
+        run(Command::new("nsenter").arg(enter).arg("ip").args(arguments.split(' ')))
+    }
+
+    /// Runs something on a thread inside a namespace, as the VM does for itself.
+    pub fn inside<T: Send>(&self, name: &str, work: impl FnOnce() -> T + Send) -> T {
+        let file = std::fs::File::open(self.netns(name)).unwrap();
+        thread::scope(|scope| {
+            let inside = scope.spawn(|| {
+                move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+                work()
+            });
+            inside.join().unwrap()
+        })
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        for entry in std::fs::read_dir(self.folder.path()).unwrap() {
+            let _ = rustix::mount::unmount(entry.unwrap().path(), rustix::mount::UnmountFlags::DETACH);
+        }
+    }
+}
+
+/// Runs a future to its end on this thread, in whose namespace its sockets are made.
+pub fn run_async<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+#[track_caller]
+fn run(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {error}");
+    String::from_utf8(output.stdout).unwrap()
+}
