@@ -1,2 +1,5 @@
-//! Not yet written.
-fn main() {}
+//! The program `cloud-api-adaptor`.
+
+fn main() -> std::process::ExitCode {
+    peerpods_adaptor::main()
+}

@@ -23,4 +23,4 @@ pub use error::NetworkError;
 pub use guest::{LinkConfig, attach, configure_link, loopback_up};
 pub use inspect::{PodInterface, inspect, node_address};
 pub use namespace::create_namespace;
-pub use worker::WorkerTunnel;
+pub use worker::{WorkerTunnel, is_namespace};

@@ -101,7 +101,7 @@ impl WorkerTunnel {
 }
 
 /// Whether a namespace is mounted there: an empty file is what remains of one.
-fn is_namespace(path: &Path) -> bool {
+pub fn is_namespace(path: &Path) -> bool {
     let inside = rustix::fs::statfs(path);
     inside.is_ok_and(|statistics| statistics.f_type == NSFS_MAGIC)
 }

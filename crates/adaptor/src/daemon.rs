@@ -1,0 +1,140 @@
+//! The daemon's life: settings, journal, replay, service, end.
+
+use std::{fs, io, path::Path, process::ExitCode, sync::Arc};
+
+use clap::Parser;
+use peerpods_proto::hypervisor_ttrpc::create_hypervisor;
+use peerpods_provider::OwnerScope;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+use ttrpc::asynchronous::Server;
+
+use crate::{
+    host::{GuestDefaults, Node, PodDirectories, end_orphans},
+    journal::Journal,
+    provider,
+    sandbox::{Limits, Sandboxes, chain},
+    service::{Identity, Service},
+    settings::Settings,
+};
+
+/// Runs the daemon until SIGTERM or SIGINT; VMs go on without it.
+pub fn main() -> ExitCode {
+    let settings = Settings::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        .init();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(run(settings)),
+        Err(error) => Err(Fatal {
+            action: "start",
+            cause: error.to_string(),
+        }),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What ends the daemon: an administrator has to do something about it.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action}: {cause}")]
+struct Fatal {
+    action: &'static str,
+    cause: String,
+}
+
+impl Fatal {
+    fn of<E: std::error::Error>(action: &'static str) -> impl Fn(E) -> Self {
+        move |error| Self {
+            action,
+            cause: chain(&error),
+        }
+    }
+}
+
+async fn run(settings: Settings) -> Result<(), Fatal> {
+    let directories =
+        PodDirectories::new(settings.pods_dir.clone()).map_err(Fatal::of("use the settings"))?;
+    let journal = Journal::open(&settings.journal_dir).map_err(Fatal::of("open the journal"))?;
+    let node = Arc::new(Node {
+        provider: provider::choose(&settings).map_err(Fatal::of("set up the provider"))?,
+        directories: directories.clone(),
+        guest: GuestDefaults {
+            lease: settings.lease,
+            insecure_registries: settings.insecure_registries.clone(),
+            agent_port: settings.forwarder_port,
+        },
+        limits: Limits {
+            boot: settings.proxy_timeout,
+            ..Limits::default()
+        },
+    });
+    let sandboxes = Sandboxes::new(journal, node.clone());
+    sandboxes
+        .replay()
+        .map_err(Fatal::of("take up the sandboxes of the journal"))?;
+
+    let service = Service {
+        sandboxes: sandboxes.clone(),
+        directories,
+        identity: Arc::new(Identity {
+            cluster: settings.cluster_id.clone(),
+            node: settings.node_name.clone(),
+            address: settings.node_address,
+            vxlan_port: settings.vxlan_port,
+        }),
+    };
+    let mut server = listen(&settings.socket, service)?;
+    tracing::info!(socket = %settings.socket.display(), "shims are served");
+
+    let scope = OwnerScope {
+        cluster: settings.cluster_id,
+        node: Some(settings.node_name),
+    };
+    tokio::spawn(async move { end_orphans(&node, &sandboxes, &scope).await });
+    wait_for_the_end().await?;
+    server.disconnect().await;
+    Ok(())
+}
+
+/// Binds the socket, in place of one that an earlier process left.
+fn listen(socket: &Path, service: Service) -> Result<Server, Fatal> {
+    let failed = Fatal::of::<io::Error>("make the socket's folder");
+    if let Some(folder) = socket.parent() {
+        fs::create_dir_all(folder).map_err(failed)?;
+    }
+    match fs::remove_file(socket) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(Fatal {
+                action: "remove the old socket",
+                cause: error.to_string(),
+            });
+        }
+        Ok(()) | Err(_) => {}
+    }
+    let address = format!("unix://{}", socket.display());
+    let failed = Fatal::of::<ttrpc::Error>("listen on the socket");
+    let mut server = Server::new().bind(&address).map_err(failed)?;
+    server = server.register_service(create_hypervisor(Arc::new(service)));
+    Ok(server)
+}
+
+async fn wait_for_the_end() -> Result<(), Fatal> {
+    let on = |kind| signal(kind).map_err(Fatal::of("wait for signals"));
+    let (mut terminate, mut interrupt) = (on(SignalKind::terminate())?, on(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("ending; VMs go on");
+    Ok(())
+}

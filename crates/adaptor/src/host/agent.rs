@@ -1,0 +1,90 @@
+//! From an instance that exists to an agent that proved itself.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use peerpods_provider::{Instance, InstanceStatus, Provider};
+use peerpods_tunnel::channel::{ServerKeyPin, join};
+use tokio::time::{Instant, sleep};
+
+use super::Node;
+use crate::sandbox::{Plan, Reason, chain};
+
+/// Between two knocks at a VM that boots: short, because a knock costs little and the pod is waiting.
+const KNOCK_INTERVAL: Duration = Duration::from_millis(50);
+/// Between two questions to the provider whether a VM that does not answer still lives.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How many lines of the console a message quotes.
+const CONSOLE_LINES: usize = 5;
+
+/// The agent's address of an instance.
+pub(super) fn address(instance: &Instance, port: u16) -> SocketAddr {
+    let first = instance.addresses.first().copied();
+    SocketAddr::new(first.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), port)
+}
+
+/// Knocks until the agent proves the join secret, the instance ends, or time is up.
+pub(super) async fn await_join(
+    node: &Node,
+    plan: &Plan,
+    instance: &Instance,
+) -> Result<ServerKeyPin, Reason> {
+    let address = address(instance, node.guest.agent_port);
+    let deadline = Instant::now() + node.limits.boot;
+    let watch = async {
+        loop {
+            sleep(LOOK_INTERVAL).await;
+            if let Some(Reason::Ended(cause)) = death(node.provider.as_ref(), instance).await {
+                return Reason::NotBooted(cause);
+            }
+        }
+    };
+    let knock = async {
+        loop {
+            let error = match join(address, &plan.identity, &plan.join_secret).await {
+                Ok(server_key) => return Ok(server_key),
+                Err(error) => error,
+            };
+            if !error.retryable() {
+                return Err(Reason::NotBooted(chain(&error)));
+            }
+            if Instant::now() >= deadline {
+                let console = console(node.provider.as_ref(), instance).await;
+                let limit = node.limits.boot;
+                return Err(Reason::NotBooted(format!(
+                    "no answer within {limit:?}: {}{console}",
+                    chain(&error)
+                )));
+            }
+            sleep(KNOCK_INTERVAL).await;
+        }
+    };
+    tokio::select! {
+        joined = knock => joined,
+        reason = watch => Err(reason),
+    }
+}
+
+/// Why the instance does not live any more, where it does not. A provider that cannot tell is asked again later.
+pub(super) async fn death(provider: &dyn Provider, instance: &Instance) -> Option<Reason> {
+    match provider.describe(&instance.id).await {
+        Ok(InstanceStatus::Alive) => None,
+        Ok(InstanceStatus::Gone(cause)) => Some(Reason::Ended(cause)),
+        Err(error) => {
+            tracing::debug!(instance = %instance.id, error = chain(&error), "the provider cannot tell");
+            None
+        }
+    }
+}
+
+/// The last lines of the instance's console, as the end of a sentence.
+async fn console(provider: &dyn Provider, instance: &Instance) -> String {
+    let Some(tail) = provider.console_tail(&instance.id).await else {
+        return String::new();
+    };
+    let lines: Vec<&str> = tail.lines().filter(|line| !line.trim().is_empty()).collect();
+    let last = &lines[lines.len().saturating_sub(CONSOLE_LINES)..];
+    format!("; its console ends with: {}", last.join(" | "))
+}

@@ -1,0 +1,238 @@
+//! What the drivers have done, for real: the provider, the node's network and the pod directories.
+
+mod agent;
+mod orphans;
+mod pod_directory;
+mod retry;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use peerpods_proto::payload::{BootPayload, ForwarderConfig, GuestSettings};
+use peerpods_provider::{Instance, LaunchRequest, LaunchToken, Provider, ProviderError};
+use peerpods_tunnel::{
+    channel::{Connection, ServerKeyPin},
+    network::WorkerTunnel,
+};
+use tokio::time::{Instant, timeout_at};
+use zeroize::Zeroizing;
+
+pub(crate) use self::orphans::end_orphans;
+pub(crate) use self::pod_directory::PodDirectories;
+use self::retry::Pauses;
+use crate::{
+    relay::Relay,
+    sandbox::{Effects, Limits, Plan, Reason, chain},
+};
+
+/// How often a VM that serves is asked after: between two looks the shim's own connection tells of an end.
+const WATCH_INTERVAL: Duration = Duration::from_secs(15);
+/// EC2's limit for a name tag is longer; this is what fits a host name.
+const NAME_LIMIT: usize = 63;
+
+/// What every VM of this node is told.
+#[derive(Clone, Debug)]
+pub(crate) struct GuestDefaults {
+    pub(crate) lease: Duration,
+    pub(crate) insecure_registries: Vec<String>,
+    pub(crate) agent_port: u16,
+}
+
+/// This node.
+pub(crate) struct Node {
+    pub(crate) provider: Arc<dyn Provider>,
+    pub(crate) directories: PodDirectories,
+    pub(crate) guest: GuestDefaults,
+    pub(crate) limits: Limits,
+}
+
+#[async_trait]
+impl Effects for Node {
+    async fn launch(&self, plan: &Plan, token: &LaunchToken) -> Result<Instance, Reason> {
+        self.directories.mark(&plan.sandbox, "start-vm");
+        let request = self.request(plan, token)?;
+        let deadline = Instant::now() + self.limits.launch;
+        let mut pauses = Pauses::new(&self.limits);
+        loop {
+            let error = match timeout_at(deadline, self.provider.launch(&request)).await {
+                Ok(Ok(instance)) => {
+                    self.directories.mark(&plan.sandbox, "instance-launched");
+                    return Ok(instance);
+                }
+                Ok(Err(error)) if !error.retryable() || Instant::now() >= deadline => {
+                    return Err(refusal(&error));
+                }
+                Ok(Err(error)) => error,
+                Err(_) => {
+                    return Err(Reason::NotLaunched(format!(
+                        "no answer within {:?}",
+                        self.limits.launch
+                    )));
+                }
+            };
+            tracing::warn!(sandbox = %plan.sandbox, error = chain(&error), "the launch is tried again");
+            pauses.next(deadline).await;
+        }
+    }
+
+    async fn join(&self, plan: &Plan, instance: &Instance) -> Result<ServerKeyPin, Reason> {
+        let tunnel = tunnel(plan, instance)?;
+        tunnel
+            .attach()
+            .await
+            .map_err(|error| Reason::NotConnected(chain(&error)))?;
+        let server_key = agent::await_join(self, plan, instance).await?;
+        self.directories.mark(&plan.sandbox, "agent-answers");
+        Ok(server_key)
+    }
+
+    async fn serve(
+        &self,
+        plan: &Plan,
+        instance: &Instance,
+        server_key: ServerKeyPin,
+        reachable: Box<dyn FnOnce() + Send>,
+    ) -> Reason {
+        let opened = self.open(plan, instance, server_key).await;
+        let _relay = match opened {
+            Ok(relay) => relay,
+            Err(reason) => return reason,
+        };
+        self.directories.mark(&plan.sandbox, "vm-ready");
+        reachable();
+        loop {
+            match agent::death(self.provider.as_ref(), instance).await {
+                Some(reason) => return reason,
+                None => tokio::time::sleep(WATCH_INTERVAL).await,
+            }
+        }
+    }
+
+    async fn drain(&self, plan: &Plan, token: &LaunchToken, instance: Option<&Instance>) {
+        let mut pauses = Pauses::new(&self.limits);
+        while let Err(error) = self.try_drain(plan, token, instance).await {
+            tracing::warn!(sandbox = %plan.sandbox, error, "the VM's end is tried again");
+            pauses.next_unbounded().await;
+        }
+    }
+}
+
+impl Node {
+    /// Tunnel up, connection file written, socket for stock shims open.
+    async fn open(
+        &self,
+        plan: &Plan,
+        instance: &Instance,
+        server_key: ServerKeyPin,
+    ) -> Result<Relay, Reason> {
+        // After a restart of the node's network, or of the adaptor in the middle of it, something may be missing.
+        let tunnel = tunnel(plan, instance)?;
+        tunnel
+            .attach()
+            .await
+            .map_err(|error| Reason::NotConnected(chain(&error)))?;
+        let connection = Connection {
+            address: agent::address(instance, self.guest.agent_port),
+            server_key,
+            client_certificate_pem: plan.identity.certificate_pem.clone(),
+            client_key_pem: plan.identity.key_pem.clone(),
+        };
+        let unusable = |error: &dyn std::error::Error| Reason::NotConnected(chain(error));
+        self.directories
+            .make(&plan.sandbox)
+            .map_err(|error| unusable(&error))?;
+        connection
+            .write(&self.directories.connection_file(&plan.sandbox))
+            .map_err(|error| unusable(&error))?;
+        Relay::open(&self.directories.agent_socket(&plan.sandbox), connection)
+            .map_err(|error| unusable(&error))
+    }
+
+    async fn try_drain(
+        &self,
+        plan: &Plan,
+        token: &LaunchToken,
+        instance: Option<&Instance>,
+    ) -> Result<(), String> {
+        if let Some(instance) = instance {
+            self.provider
+                .terminate(&instance.id)
+                .await
+                .map_err(|error| chain(&error))?;
+        }
+        // What was launched without an answer is found by its token.
+        if let Some(found) = self.provider.find(token).await.map_err(|error| chain(&error))? {
+            self.provider
+                .terminate(&found.id)
+                .await
+                .map_err(|error| chain(&error))?;
+        }
+        let tunnel = worker_tunnel(plan, std::net::Ipv4Addr::UNSPECIFIED.into());
+        tunnel.detach().await.map_err(|error| chain(&error))?;
+        self.directories
+            .remove(&plan.sandbox)
+            .map_err(|error| chain(&error))
+    }
+
+    fn request(&self, plan: &Plan, token: &LaunchToken) -> Result<LaunchRequest, Reason> {
+        let payload = BootPayload {
+            forwarder: ForwarderConfig {
+                pod_network: plan.network.clone(),
+                pod_namespace: plan.owner.pod_namespace.clone(),
+                pod_name: plan.owner.pod_name.clone(),
+                tls_client_ca: Some(plan.identity.authority_pem.clone()),
+                tls_server_key: None,
+                tls_server_cert: None,
+            },
+            settings: Some(GuestSettings {
+                join_secret: plan.join_secret.clone(),
+                lease: self.guest.lease,
+                insecure_registries: self.guest.insecure_registries.clone(),
+            }),
+        };
+        let rendered = payload.render().map_err(|error| Reason::Refused(chain(&error)))?;
+        Ok(LaunchRequest {
+            token: token.clone(),
+            owner: plan.owner.clone(),
+            shape: plan.shape.clone(),
+            name: name(plan),
+            tags: std::collections::BTreeMap::new(),
+            payload: Zeroizing::new(rendered.as_bytes().to_vec()),
+        })
+    }
+}
+
+/// `podvm-POD-SANDBOX`, as today's peer pods are named.
+fn name(plan: &Plan) -> String {
+    let short: String = plan.sandbox.as_str().chars().take(8).collect();
+    let room = NAME_LIMIT - "podvm--".len() - short.len();
+    let pod: String = plan.owner.pod_name.chars().take(room).collect();
+    format!("podvm-{pod}-{short}")
+}
+
+fn tunnel(plan: &Plan, instance: &Instance) -> Result<WorkerTunnel, Reason> {
+    let remote = instance.addresses.first().copied();
+    let remote =
+        remote.ok_or_else(|| Reason::NotLaunched(format!("instance {} has no address", instance.id)))?;
+    Ok(worker_tunnel(plan, remote))
+}
+
+fn worker_tunnel(plan: &Plan, remote: std::net::IpAddr) -> WorkerTunnel {
+    WorkerTunnel {
+        netns: PathBuf::from(&plan.netns),
+        pod_interface: plan.network.interface.clone(),
+        vni: plan.network.vxlan_id,
+        port: plan.network.vxlan_port,
+        remote,
+    }
+}
+
+fn refusal(error: &ProviderError) -> Reason {
+    match error {
+        ProviderError::InvalidRequest(_) | ProviderError::Denied { .. } => Reason::Refused(chain(error)),
+        ProviderError::Capacity(_) => Reason::NoCapacity(chain(error)),
+        ProviderError::Throttled { .. } | ProviderError::Failed { .. } | ProviderError::StillAlive(_) => {
+            Reason::NotLaunched(chain(error))
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! What an adaptor finds at its start that nobody asked it to keep.
+
+use std::collections::BTreeSet;
+
+use peerpods_provider::OwnerScope;
+use peerpods_tunnel::network::is_namespace;
+
+use super::{Node, retry::Pauses};
+use crate::sandbox::{Reason, Sandboxes, chain};
+
+/// Ends instances of this node that no sandbox owns (the journal was lost), sandboxes whose pod is gone (the node was
+/// rebooted), and pod directories of neither. Call it after the replay; it tries until the provider has answered.
+pub(crate) async fn end_orphans(node: &Node, sandboxes: &Sandboxes, scope: &OwnerScope) {
+    for plan in sandboxes.plans() {
+        if !is_namespace(&plan.netns) {
+            tracing::info!(sandbox = %plan.sandbox, "its pod is gone");
+            sandboxes.stop(&plan.sandbox, Reason::Abandoned).await;
+        }
+    }
+    let known = |sandboxes: &Sandboxes| -> BTreeSet<String> {
+        sandboxes
+            .plans()
+            .iter()
+            .map(|plan| plan.sandbox.to_string())
+            .collect()
+    };
+    let mut pauses = Pauses::new(&node.limits);
+    let found = loop {
+        match node.provider.list(scope).await {
+            Ok(found) => break found,
+            Err(error) => tracing::warn!(
+                error = chain(&error),
+                "the provider cannot list this node's VMs yet"
+            ),
+        }
+        pauses.next_unbounded().await;
+    };
+    let kept = known(sandboxes);
+    for owned in found
+        .into_iter()
+        .filter(|owned| !kept.contains(&owned.owner.sandbox))
+    {
+        tracing::warn!(instance = %owned.instance.id, sandbox = owned.owner.sandbox, "a VM without a record is ended");
+        let mut pauses = Pauses::new(&node.limits);
+        while let Err(error) = node.provider.terminate(&owned.instance.id).await {
+            tracing::warn!(instance = %owned.instance.id, error = chain(&error), "its end is tried again");
+            pauses.next_unbounded().await;
+        }
+    }
+    // Looked at in this order: a sandbox that is made meanwhile is known before its directory exists.
+    let directories = node.directories.list();
+    let kept = known(sandboxes);
+    for stray in directories.into_iter().filter(|name| !kept.contains(name)) {
+        if let Err(error) = node.directories.remove_stray(&stray) {
+            tracing::warn!(directory = stray, %error, "a stray pod directory cannot be removed");
+        }
+    }
+}

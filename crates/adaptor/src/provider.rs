@@ -1,0 +1,40 @@
+//! The provider that the settings ask for.
+
+use std::sync::Arc;
+
+use peerpods_provider::{Provider, ProviderError};
+use peerpods_provider_qemu::{QemuProvider, QemuSettings};
+
+use crate::settings::{CloudProvider, Settings};
+
+/// Makes the provider; a setting that contradicts another is an error now, not with the first pod.
+pub(crate) fn choose(settings: &Settings) -> Result<Arc<dyn Provider>, ProviderError> {
+    match settings.cloud_provider {
+        CloudProvider::Qemu => {
+            let arguments = settings.qemu.clone();
+            let provider = Arc::new(QemuProvider::new(QemuSettings {
+                state_dir: arguments.state,
+                kernel: arguments.kernel,
+                initrd: arguments.initrd,
+                images_dir: arguments.images,
+                bridge: arguments.bridge,
+                pool: arguments.address_pool,
+                prefix_length: arguments.prefix_length,
+                gateway: arguments.gateway,
+                mtu: arguments.mtu,
+                accelerator: arguments.accelerator,
+                default_vcpus: arguments.vcpus,
+                default_memory_mib: arguments.memory,
+                binary: arguments.binary,
+            })?);
+            let preparing = provider.clone();
+            // Finding out whether KVM works takes a while: the first pod should not wait for it.
+            tokio::spawn(async move {
+                if let Err(error) = preparing.prepare().await {
+                    tracing::error!(error = crate::sandbox::chain(&error), "VMs cannot be launched");
+                }
+            });
+            Ok(provider)
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! What a sandbox's driver can have done; each action can be repeated and interrupted at any point.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use peerpods_provider::{Instance, LaunchToken};
+use peerpods_tunnel::channel::ServerKeyPin;
+
+use super::{Plan, Reason};
+
+/// How long and how often a driver tries.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// From the first attempt to launch to the last.
+    pub(crate) launch: Duration,
+    /// From the instance's existence to its agent's answer.
+    pub(crate) boot: Duration,
+    /// The first pause between two attempts; each further one is twice as long, up to `longest_pause`.
+    pub(crate) first_pause: Duration,
+    /// The longest pause between two attempts.
+    pub(crate) longest_pause: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            // Two minutes of a cloud without capacity; the container runtime then starts a new attempt by itself.
+            launch: Duration::from_secs(120),
+            // Today's default of PROXY_TIMEOUT.
+            boot: Duration::from_secs(300),
+            first_pause: Duration::from_millis(250),
+            // A provider that is down for hours is asked twice a minute.
+            longest_pause: Duration::from_secs(30),
+        }
+    }
+}
+
+/// The world of a sandbox: the provider, the node's network, the pod directory.
+#[async_trait]
+pub(crate) trait Effects: Send + Sync + 'static {
+    /// Asks the provider for the instance of `token`, again while that may help.
+    async fn launch(&self, plan: &Plan, token: &LaunchToken) -> Result<Instance, Reason>;
+
+    /// Connects the pod's network with the instance and meets its agent.
+    async fn join(&self, plan: &Plan, instance: &Instance) -> Result<ServerKeyPin, Reason>;
+
+    /// Lets shims in for as long as the instance lives, and returns why it does not any more.
+    /// `reachable` is called once shims can connect.
+    async fn serve(
+        &self,
+        plan: &Plan,
+        instance: &Instance,
+        server_key: ServerKeyPin,
+        reachable: Box<dyn FnOnce() + Send>,
+    ) -> Reason;
+
+    /// Ends whatever lives for `token` and removes all of the sandbox from the node; returns when nothing is left.
+    async fn drain(&self, plan: &Plan, token: &LaunchToken, instance: Option<&Instance>);
+}

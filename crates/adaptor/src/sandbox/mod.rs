@@ -1,0 +1,26 @@
+//! A sandbox: one pod's VM, from the first call to the last trace.
+//!
+//! ```text
+//! Reserved{token} -> Launching{token} -> Booting{instance} -> Ready{instance}
+//!       \____________________|___________________|________________/
+//!                            v
+//!            Draining{token, instance?, reason} -> Gone{reason}
+//! ```
+//!
+//! - `state` says what follows from what: a pure function.
+//! - `driver` owns one sandbox's state: it journals each new state, and then does what that asks for.
+//! - `plan` is what is decided once, at creation, and never changes.
+//! - `table` knows all sandboxes of the node.
+
+mod driver;
+mod effects;
+mod plan;
+mod reason;
+mod state;
+mod table;
+
+pub(crate) use effects::{Effects, Limits};
+pub(crate) use plan::{Plan, SandboxId, attempt_now, launch_token};
+pub(crate) use reason::{Reason, chain};
+pub(crate) use state::State;
+pub(crate) use table::{Record, Sandboxes, TableError};

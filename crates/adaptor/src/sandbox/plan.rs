@@ -1,0 +1,137 @@
+//! What is decided once about a sandbox, before anything is done for it.
+
+use std::{
+    fmt,
+    path::PathBuf,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use peerpods_proto::payload::{JoinSecret, PodNetwork};
+use peerpods_provider::{LaunchToken, Owner, Shape};
+use peerpods_tunnel::channel::ClientIdentity;
+use ring::digest;
+use serde::{Deserialize, Serialize};
+
+/// The container runtime's id of a sandbox: at most 128 letters, digits, `-`, `_` and `.`, so that it can name a folder.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) struct SandboxId(String);
+
+/// Twice what containerd and CRI-O give; the path of the agent's socket has to stay below 108 bytes.
+const ID_LIMIT: usize = 72;
+
+/// A text that is no [`SandboxId`].
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "a sandbox id is 1 to {ID_LIMIT} letters, digits, '-', '_' and '.', beginning with a letter or digit, not {0:?}"
+)]
+pub(crate) struct InvalidId(String);
+
+impl TryFrom<String> for SandboxId {
+    type Error = InvalidId;
+
+    fn try_from(text: String) -> Result<Self, InvalidId> {
+        let first = text
+            .bytes()
+            .next()
+            .is_some_and(|byte| byte.is_ascii_alphanumeric());
+        let rest = text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+        if first && rest && text.len() <= ID_LIMIT {
+            Ok(Self(text))
+        } else {
+            Err(InvalidId(text))
+        }
+    }
+}
+
+impl From<SandboxId> for String {
+    fn from(id: SandboxId) -> Self {
+        id.0
+    }
+}
+
+impl SandboxId {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for SandboxId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// All that is needed to launch, meet, serve and end a sandbox's VM, at any time and after any crash.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Plan {
+    pub(crate) sandbox: SandboxId,
+    pub(crate) owner: Owner,
+    pub(crate) shape: Shape,
+    /// The pod's network namespace on the node.
+    pub(crate) netns: PathBuf,
+    /// The pod's network as its CNI made it; the VNI in it is the sandbox's own.
+    pub(crate) network: PodNetwork,
+    pub(crate) identity: ClientIdentity,
+    pub(crate) join_secret: JoinSecret,
+}
+
+impl fmt::Debug for Plan {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Plan")
+            .field("sandbox", &self.sandbox)
+            .field("owner", &self.owner)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The token of a sandbox's launch. `attempt` tells a sandbox from an earlier one of the same id, whose token is spent.
+pub(crate) fn launch_token(owner: &Owner, attempt: u128) -> LaunchToken {
+    let text = format!("{}\n{}\n{}\n{attempt}", owner.cluster, owner.node, owner.sandbox);
+    let hash = digest::digest(&digest::SHA256, text.as_bytes());
+    // 160 of its bits: no two sandboxes will share them, and the text stays below EC2's limit.
+    let text = format!("pp-{}", hex::encode(&hash.as_ref()[..20]));
+    LaunchToken::try_from(text).expect("43 letters, digits and dashes make a token")
+}
+
+/// An attempt that no earlier one of this node shares, because time goes on.
+pub(crate) fn attempt_now() -> u128 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_nanos()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_can_name_a_folder() {
+        for right in ["a", &"f".repeat(64), "pod_1.x-y"] {
+            SandboxId::try_from(right.to_owned()).unwrap();
+        }
+        for wrong in ["", ".", "..", "a/b", "-a", &"f".repeat(200), "a b", "ü"] {
+            SandboxId::try_from(wrong.to_owned()).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn tokens_differ_by_owner_and_attempt() {
+        let owner = |sandbox: &str| Owner {
+            cluster: "c".to_owned(),
+            node: "n".to_owned(),
+            sandbox: sandbox.to_owned(),
+            pod_namespace: "default".to_owned(),
+            pod_name: "web".to_owned(),
+            pod_uid: None,
+        };
+        assert_eq!(launch_token(&owner("s"), 1), launch_token(&owner("s"), 1));
+        assert_ne!(launch_token(&owner("s"), 1), launch_token(&owner("s"), 2));
+        assert_ne!(launch_token(&owner("s"), 1), launch_token(&owner("t"), 1));
+    }
+}

@@ -1,0 +1,199 @@
+//! What a sandbox's VM goes through, as a pure function: no I/O, no time, no chance.
+
+use peerpods_provider::{Instance, LaunchToken};
+use peerpods_tunnel::channel::ServerKeyPin;
+use serde::{Deserialize, Serialize};
+
+use super::Reason;
+
+/// How far a sandbox's VM is. Written to the journal before anything is done about it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+pub(crate) enum State {
+    /// The pod's network is known and the VM's name is chosen; nothing is launched.
+    Reserved { token: LaunchToken },
+    /// The provider was or will be asked for the VM; an instance may exist.
+    Launching { token: LaunchToken },
+    /// The instance exists; its agent is awaited.
+    Booting { token: LaunchToken, instance: Instance },
+    /// The agent proved itself; shims may connect.
+    Ready {
+        token: LaunchToken,
+        instance: Instance,
+        server_key: ServerKeyPin,
+    },
+    /// Whatever was launched for the token is being ended.
+    Draining {
+        token: LaunchToken,
+        instance: Option<Instance>,
+        reason: Reason,
+    },
+    /// Nothing is left of the VM.
+    Gone { reason: Reason },
+}
+
+/// What can happen to a sandbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// The shim wants the VM.
+    Start,
+    /// The provider made the instance, or found the one that it made before.
+    Launched(Instance),
+    /// The agent proved the join secret.
+    Joined {
+        instance: Instance,
+        server_key: ServerKeyPin,
+    },
+    /// What was being done cannot be completed.
+    Failed(Reason),
+    /// The VM is no longer wanted.
+    Stop(Reason),
+    /// The provider confirmed that nothing lives for the token, and the node holds nothing of the sandbox.
+    /// Carries the instance that was ended: the end of another one is not news.
+    Ended(Option<Instance>),
+    /// The adaptor has started again: what was being done was interrupted, at any point.
+    Replayed,
+}
+
+/// What is to be done, after the state that asks for it is durable. Each can be repeated and interrupted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// Ask the provider for the instance of the token: [`Event::Launched`] or [`Event::Failed`].
+    Launch(LaunchToken),
+    /// Connect the pod's network and meet the agent: [`Event::Joined`] or [`Event::Failed`].
+    Join(Instance),
+    /// Let shims in, and watch that the instance lives: [`Event::Failed`] when it does not.
+    Serve(Instance, ServerKeyPin),
+    /// End the instance and whatever else was launched for the token; remove all of the sandbox from the
+    /// node: [`Event::Ended`].
+    Drain(LaunchToken, Option<Instance>),
+}
+
+impl State {
+    /// A word for messages.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Reserved { .. } => "reserved",
+            Self::Launching { .. } => "being launched",
+            Self::Booting { .. } => "booting",
+            Self::Ready { .. } => "ready",
+            Self::Draining { .. } => "being ended",
+            Self::Gone { .. } => "gone",
+        }
+    }
+
+    /// Token and instance of a VM that may live.
+    fn vm(&self) -> Option<(&LaunchToken, Option<&Instance>)> {
+        match self {
+            Self::Reserved { token } | Self::Launching { token } => Some((token, None)),
+            Self::Booting { token, instance } | Self::Ready { token, instance, .. } => {
+                Some((token, Some(instance)))
+            }
+            Self::Draining { token, instance, .. } => Some((token, instance.as_ref())),
+            Self::Gone { .. } => None,
+        }
+    }
+}
+
+/// The next state, and what to do once it is durable. An event that the state has no use for changes nothing.
+///
+/// At most one effect is asked for; it takes the place of the one that is under way.
+pub(crate) fn step(state: State, event: Event) -> (State, Option<Effect>) {
+    match (state, event) {
+        (State::Reserved { token }, Event::Start) => launch(token),
+        (State::Launching { token }, Event::Launched(instance)) => boot(token, instance),
+        (
+            State::Booting { token, instance },
+            Event::Joined {
+                instance: joined,
+                server_key,
+            },
+        ) if joined == instance => ready(token, instance, server_key),
+        (State::Draining { instance, reason, .. }, Event::Ended(ended)) if ended == instance => {
+            (State::Gone { reason }, None)
+        }
+        // The launch was answered although it was given up: its instance must end, too.
+        (
+            State::Draining {
+                token,
+                instance: None,
+                reason,
+            },
+            Event::Launched(instance),
+        ) => drain(token, Some(instance), reason),
+        (State::Launching { token }, Event::Replayed) => launch(token),
+        (State::Booting { token, instance }, Event::Replayed) => boot(token, instance),
+        (
+            State::Ready {
+                token,
+                instance,
+                server_key,
+            },
+            Event::Replayed,
+        ) => ready(token, instance, server_key),
+        (
+            State::Draining {
+                token,
+                instance,
+                reason,
+            },
+            Event::Replayed,
+        ) => drain(token, instance, reason),
+        (state @ (State::Draining { .. } | State::Gone { .. }), _) => (state, None),
+        (state, Event::Stop(reason) | Event::Failed(reason)) => match state.vm() {
+            Some((token, instance)) => drain(token.clone(), instance.cloned(), reason),
+            None => (state, None),
+        },
+        (
+            state @ (State::Reserved { .. }
+            | State::Launching { .. }
+            | State::Booting { .. }
+            | State::Ready { .. }),
+            Event::Start | Event::Launched(_) | Event::Joined { .. } | Event::Ended(_) | Event::Replayed,
+        ) => (state, None),
+    }
+}
+
+fn launch(token: LaunchToken) -> (State, Option<Effect>) {
+    (
+        State::Launching { token: token.clone() },
+        Some(Effect::Launch(token)),
+    )
+}
+
+fn boot(token: LaunchToken, instance: Instance) -> (State, Option<Effect>) {
+    (
+        State::Booting {
+            token,
+            instance: instance.clone(),
+        },
+        Some(Effect::Join(instance)),
+    )
+}
+
+fn ready(token: LaunchToken, instance: Instance, server_key: ServerKeyPin) -> (State, Option<Effect>) {
+    let effect = Effect::Serve(instance.clone(), server_key);
+    (
+        State::Ready {
+            token,
+            instance,
+            server_key,
+        },
+        Some(effect),
+    )
+}
+
+fn drain(token: LaunchToken, instance: Option<Instance>, reason: Reason) -> (State, Option<Effect>) {
+    let effect = Effect::Drain(token.clone(), instance.clone());
+    (
+        State::Draining {
+            token,
+            instance,
+            reason,
+        },
+        Some(effect),
+    )
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,198 @@
+//! All sandboxes of the node: made, found, replayed, ended.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Effects, Plan, Reason, SandboxId, State,
+    driver::{self, Handle},
+};
+use crate::journal::{Journal, JournalError};
+
+/// The first VNI that is given; below are those that people choose for other networks.
+const FIRST_VNI: u32 = 555_000;
+/// One more than the last: a node never has as many pods.
+const LAST_VNI: u32 = FIRST_VNI + 100_000;
+
+/// What the journal keeps of a sandbox.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Record {
+    pub(crate) plan: Plan,
+    pub(crate) state: State,
+}
+
+/// Why a sandbox cannot be made or started.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TableError {
+    #[error("sandbox {0} is not known")]
+    Unknown(SandboxId),
+    #[error("sandbox {sandbox} exists already and is {state}")]
+    Exists { sandbox: SandboxId, state: &'static str },
+    #[error("all tunnel numbers of this node are in use")]
+    NoVni,
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error("{0}")]
+    NoVm(Reason),
+}
+
+/// The node's sandboxes. A clone is the same table.
+#[derive(Clone)]
+pub(crate) struct Sandboxes {
+    journal: Journal,
+    effects: Arc<dyn Effects>,
+    entries: Arc<Mutex<BTreeMap<SandboxId, Entry>>>,
+}
+
+enum Entry {
+    /// Its plan is being made with this VNI; no record exists.
+    Planned {
+        vni: u32,
+    },
+    Driven(Handle),
+}
+
+/// A sandbox that is being planned: its id and VNI belong to it until it is dropped or becomes a sandbox.
+pub(crate) struct Place<'a> {
+    table: &'a Sandboxes,
+    sandbox: SandboxId,
+    pub(crate) vni: u32,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut entries = self.table.entries();
+        if let Some(Entry::Planned { .. }) = entries.get(&self.sandbox) {
+            entries.remove(&self.sandbox);
+        }
+    }
+}
+
+impl Sandboxes {
+    pub(crate) fn new(journal: Journal, effects: Arc<dyn Effects>) -> Self {
+        Self {
+            journal,
+            effects,
+            entries: Arc::default(),
+        }
+    }
+
+    /// Takes up all sandboxes of the journal where they were left.
+    pub(crate) fn replay(&self) -> Result<(), JournalError> {
+        for record in self.journal.read()? {
+            tracing::info!(sandbox = %record.plan.sandbox, "taken up again: the VM is {}", record.state.name());
+            self.drive(record);
+        }
+        Ok(())
+    }
+
+    /// The sandbox's state, where it exists.
+    pub(crate) fn state(&self, sandbox: &SandboxId) -> Option<State> {
+        self.handle(sandbox).map(|handle| handle.state())
+    }
+
+    /// Ids and plans of all sandboxes.
+    pub(crate) fn plans(&self) -> Vec<Arc<Plan>> {
+        let entries = self.entries();
+        let driven = entries.values().filter_map(|entry| match entry {
+            Entry::Driven(handle) => Some(handle.plan.clone()),
+            Entry::Planned { .. } => None,
+        });
+        driven.collect()
+    }
+
+    /// Takes id and VNI for a sandbox about to be planned.
+    pub(crate) fn place(&self, sandbox: &SandboxId) -> Result<Place<'_>, TableError> {
+        let mut entries = self.entries();
+        if let Some(entry) = entries.get(sandbox) {
+            let state = match entry {
+                Entry::Planned { .. } => "being made",
+                Entry::Driven(handle) => handle.state().name(),
+            };
+            return Err(TableError::Exists {
+                sandbox: sandbox.clone(),
+                state,
+            });
+        }
+        let used: Vec<u32> = entries
+            .values()
+            .map(|entry| match entry {
+                Entry::Planned { vni } => *vni,
+                Entry::Driven(handle) => handle.plan.network.vxlan_id,
+            })
+            .collect();
+        let vni = (FIRST_VNI..LAST_VNI)
+            .find(|vni| !used.contains(vni))
+            .ok_or(TableError::NoVni)?;
+        entries.insert(sandbox.clone(), Entry::Planned { vni });
+        Ok(Place {
+            table: self,
+            sandbox: sandbox.clone(),
+            vni,
+        })
+    }
+
+    /// Makes the sandbox; it is durable on return, and nothing is launched.
+    pub(crate) async fn create(&self, place: Place<'_>, record: Record) -> Result<(), TableError> {
+        self.journal.put(&record).await?;
+        self.drive(record);
+        drop(place);
+        Ok(())
+    }
+
+    /// Launches the VM of a sandbox, and waits until shims can connect to it.
+    pub(crate) async fn start(&self, sandbox: &SandboxId) -> Result<(), TableError> {
+        let handle = self
+            .handle(sandbox)
+            .ok_or_else(|| TableError::Unknown(sandbox.clone()))?;
+        handle.start().await.map_err(TableError::NoVm)
+    }
+
+    /// Ends a sandbox; its end is durable on return. One that is not known is gone already.
+    pub(crate) async fn stop(&self, sandbox: &SandboxId, reason: Reason) {
+        if let Some(handle) = self.handle(sandbox) {
+            handle.stop(reason).await;
+        }
+    }
+
+    /// Waits until nothing is left of a sandbox.
+    pub(crate) async fn gone(&self, sandbox: &SandboxId) {
+        if let Some(handle) = self.handle(sandbox) {
+            handle.gone().await;
+        }
+    }
+
+    fn drive(&self, record: Record) {
+        let sandbox = record.plan.sandbox.clone();
+        let mut entries = self.entries();
+        let (handle, task) = driver::drive(record, self.journal.clone(), self.effects.clone());
+        entries.insert(sandbox.clone(), Entry::Driven(handle));
+        drop(entries);
+        let table = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = task.await {
+                // The record stays in the journal: the next start of the adaptor takes the sandbox up again.
+                tracing::error!(%sandbox, %error, "the sandbox's driver panicked");
+            }
+            table.entries().remove(&sandbox);
+        });
+    }
+
+    fn handle(&self, sandbox: &SandboxId) -> Option<Handle> {
+        match self.entries().get(sandbox) {
+            Some(Entry::Driven(handle)) => Some(handle.clone()),
+            Some(Entry::Planned { .. }) | None => None,
+        }
+    }
+
+    fn entries(&self) -> MutexGuard<'_, BTreeMap<SandboxId, Entry>> {
+        self.entries
+            .lock()
+            .expect("nothing panics while it holds the table")
+    }
+}

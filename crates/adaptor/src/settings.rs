@@ -1,0 +1,188 @@
+//! What an administrator can set: flags, or the variables of `peer-pods-cm`.
+
+use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
+
+use clap::{Parser, ValueEnum};
+use peerpods_proto::payload::IpNet;
+use peerpods_provider_qemu::{Accelerator, AddressPool};
+use peerpods_tunnel::channel::AGENT_PORT;
+
+/// The node daemon of peer pods: gives every pod of runtime class kata-remote a virtual machine of its own.
+///
+/// It serves the hypervisor interface of Kata shims on a socket of this node, launches and ends VMs through a cloud
+/// provider, and connects the pods' network with them. Every VM is in its journal before it is launched: killed and
+/// started again it takes up all that lives, and pods notice nothing.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "cloud-api-adaptor", version)]
+pub(crate) struct Settings {
+    /// Where VMs run.
+    #[arg(long, env = "CLOUD_PROVIDER", value_enum, default_value_t = CloudProvider::Qemu)]
+    pub(crate) cloud_provider: CloudProvider,
+    /// This node's name, as Kubernetes knows it.
+    #[arg(long, env = "NODE_NAME")]
+    pub(crate) node_name: String,
+    /// The cluster's id: VMs carry it, and only VMs that carry it are ever ended.
+    #[arg(long, env = "CLUSTER_ID")]
+    pub(crate) cluster_id: String,
+    /// The address and prefix of this node for pod tunnels; by default that of its default route.
+    #[arg(long, env = "NODE_ADDRESS", value_name = "ADDRESS/PREFIX")]
+    pub(crate) node_address: Option<IpNet>,
+    /// The socket on which shims find this daemon.
+    #[arg(
+        long,
+        env = "REMOTE_HYPERVISOR_ENDPOINT",
+        default_value = "/run/peerpod/hypervisor.sock"
+    )]
+    pub(crate) socket: PathBuf,
+    /// One directory per pod, with what shims need to reach its VM.
+    #[arg(long, env = "PODS_DIR", default_value = "/run/peerpod/pods")]
+    pub(crate) pods_dir: PathBuf,
+    /// Where the journal is kept: on a disk, so that nothing is lost when the node restarts.
+    #[arg(long, env = "JOURNAL_DIR", default_value = "/var/lib/cloud-api-adaptor")]
+    pub(crate) journal_dir: PathBuf,
+    /// The UDP port of pod tunnels, from this node to the VMs.
+    #[arg(long, env = "VXLAN_PORT", default_value_t = 4789)]
+    pub(crate) vxlan_port: u16,
+    /// The TCP port of the agents in the VMs.
+    #[arg(long, env = "FORWARDER_PORT", default_value_t = AGENT_PORT)]
+    pub(crate) forwarder_port: u16,
+    /// How long a VM may take from its launch until its agent answers, for example 5m.
+    #[arg(long, env = "PROXY_TIMEOUT", default_value = "5m", value_parser = duration)]
+    pub(crate) proxy_timeout: Duration,
+    /// How long a VM lives on without a word from its node; longer than a node drain or an outage.
+    #[arg(long, env = "LEASE", default_value = "1h", value_parser = duration)]
+    pub(crate) lease: Duration,
+    /// Registries that VMs speak to in plain HTTP, as host:port, separated by commas.
+    #[arg(long, env = "INSECURE_REGISTRIES", value_delimiter = ',')]
+    pub(crate) insecure_registries: Vec<String>,
+    #[command(flatten)]
+    pub(crate) qemu: QemuArguments,
+}
+
+/// The providers of this build.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CloudProvider {
+    /// QEMU processes on this node itself.
+    Qemu,
+}
+
+/// Settings of the provider `qemu`.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Provider qemu")]
+pub(crate) struct QemuArguments {
+    /// The kernel of the VM image.
+    #[arg(
+        long = "qemu-kernel",
+        env = "QEMU_KERNEL",
+        default_value = "/usr/share/peerpods/vmlinuz"
+    )]
+    pub(crate) kernel: PathBuf,
+    /// The initrd of the VM image.
+    #[arg(
+        long = "qemu-initrd",
+        env = "QEMU_INITRD",
+        default_value = "/usr/share/peerpods/initrd.img"
+    )]
+    pub(crate) initrd: PathBuf,
+    /// NAME/vmlinuz and NAME/initrd.img for pods that ask for the image NAME.
+    #[arg(
+        long = "qemu-images",
+        env = "QEMU_IMAGES",
+        default_value = "/run/peerpod/images"
+    )]
+    pub(crate) images: PathBuf,
+    /// Where the provider keeps one directory per VM.
+    #[arg(
+        long = "qemu-state",
+        env = "QEMU_STATE",
+        default_value = "/run/peerpod/instances"
+    )]
+    pub(crate) state: PathBuf,
+    /// The bridge that VMs join.
+    #[arg(long = "qemu-bridge", env = "QEMU_BRIDGE", default_value = "peerpods0")]
+    pub(crate) bridge: String,
+    /// The addresses of VMs, as FIRST-LAST.
+    #[arg(
+        long = "qemu-address-pool",
+        env = "QEMU_ADDRESS_POOL",
+        default_value = "10.250.0.100-10.250.0.200"
+    )]
+    pub(crate) address_pool: AddressPool,
+    /// The VMs' default route.
+    #[arg(long = "qemu-gateway", env = "QEMU_GATEWAY", default_value = "10.250.0.1")]
+    pub(crate) gateway: Ipv4Addr,
+    /// The prefix length of the VMs' network.
+    #[arg(long = "qemu-prefix-length", env = "QEMU_PREFIX_LENGTH", default_value_t = 24)]
+    pub(crate) prefix_length: u8,
+    /// The MTU of the VMs' network.
+    #[arg(long = "qemu-mtu", env = "QEMU_MTU", default_value_t = 1500)]
+    pub(crate) mtu: u32,
+    /// auto, kvm or tcg; auto boots a kernel to see whether KVM works.
+    #[arg(long = "qemu-accelerator", env = "QEMU_ACCELERATOR", default_value = "auto")]
+    pub(crate) accelerator: Accelerator,
+    /// CPUs of a VM whose pod asks for none.
+    #[arg(long = "qemu-vcpus", env = "QEMU_VCPUS", default_value_t = 1)]
+    pub(crate) vcpus: u32,
+    /// Memory, in MiB, of a VM whose pod asks for none.
+    #[arg(long = "qemu-memory", env = "QEMU_MEMORY", default_value_t = 512)]
+    pub(crate) memory: u32,
+    /// The QEMU program.
+    #[arg(
+        long = "qemu-binary",
+        env = "QEMU_BINARY",
+        default_value = "qemu-system-x86_64"
+    )]
+    pub(crate) binary: PathBuf,
+}
+
+/// Reads `90`, `90s`, `5m` or `1h`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = text.split_at(
+        text.find(|character: char| !character.is_ascii_digit())
+            .unwrap_or(text.len()),
+    );
+    let seconds = match unit {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return Err(format!("{text:?} is no duration such as 90s, 5m or 1h")),
+    };
+    let number: u32 = number
+        .parse()
+        .map_err(|_| format!("{text:?} is no duration such as 90s, 5m or 1h"))?;
+    match u64::from(number) * seconds {
+        0 => Err("a duration of 0 would end every VM at once".to_owned()),
+        seconds => Ok(Duration::from_secs(seconds)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Settings::command().debug_assert();
+        let settings = Settings::try_parse_from([
+            "cloud-api-adaptor",
+            "--node-name",
+            "n",
+            "--cluster-id",
+            "c",
+            "--lease",
+            "90s",
+        ]);
+        assert_eq!(settings.unwrap().lease, Duration::from_secs(90));
+    }
+
+    #[test]
+    fn durations() {
+        assert_eq!(duration("90"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
+        for wrong in ["", "m", "5d", "0", "-1s", "1.5h"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+}
