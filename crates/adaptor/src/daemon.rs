@@ -94,6 +94,7 @@ async fn run(settings: Settings) -> Result<(), Fatal> {
         }),
     };
     let mut server = listen(&settings.socket, service)?;
+    server.start().await.map_err(Fatal::of("serve the socket"))?;
     tracing::info!(socket = %settings.socket.display(), "shims are served");
 
     let scope = OwnerScope {

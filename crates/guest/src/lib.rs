@@ -1,3 +1,17 @@
-//! PID 1 of a peer pod VM: boot, network, agent, images, containers.
+//! `peerpods-guest`: PID 1 of a peer pod VM.
+//!
+//! - [`boot`] makes a system of a kernel and this program: mounts, modules, network, boot payload.
+//! - [`agent`] serves the Kata agent API to the pod's worker, over mutual TLS.
+//! - [`container`] runs containers: each creation and each exec is a single-threaded process of its own, because
+//!   libcontainer forks, which a process with threads must not do.
+//! - [`image`] pulls images.
 
+mod agent;
+mod boot;
+mod container;
+mod error;
 pub mod image;
+mod lease;
+mod life;
+
+pub use life::main;

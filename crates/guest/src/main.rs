@@ -1,2 +1,5 @@
-//! Not yet written.
-fn main() {}
+//! The program `peerpods-guest`.
+
+fn main() -> std::process::ExitCode {
+    peerpods_guest::main()
+}

@@ -128,7 +128,8 @@ impl ImageStore {
         let config = manifest::parse_config(reference, &config)?;
         let descriptors = manifest::layers(reference, &manifest, &config)?;
         let budget = Budget::new(self.settings.expanded_limit);
-        let layers = stream::iter(&descriptors)
+        // Each future owns its descriptor: one that borrows it could not be sent between threads.
+        let layers = stream::iter(descriptors)
             .map(|descriptor| self.layer(&registry, descriptor, budget.clone()))
             .buffered(limits::PARALLEL_LAYERS)
             .try_collect()
@@ -140,14 +141,14 @@ impl ImageStore {
     async fn layer(
         &self,
         registry: &Registry<'_>,
-        descriptor: &Descriptor,
+        descriptor: Descriptor,
         budget: Budget,
     ) -> Result<LayerPath, ImageError> {
         let path = self.layers.join(descriptor.diff_id.hex());
         let lock = self.lock(descriptor.diff_id);
         let _pulling = lock.lock().await;
         if !path.is_dir() {
-            retried(|| layer::fetch(registry, descriptor, &self.incoming, &path, budget.share())).await?;
+            retried(|| layer::fetch(registry, &descriptor, &self.incoming, &path, budget.share())).await?;
         }
         Ok(LayerPath(path))
     }

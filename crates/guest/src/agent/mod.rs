@@ -1,0 +1,11 @@
+//! The Kata agent API, for the pod's worker.
+
+mod container;
+mod copy;
+mod sandbox;
+mod server;
+mod service;
+mod storage;
+
+pub(crate) use sandbox::Sandbox;
+pub(crate) use server::serve;

@@ -1,0 +1,135 @@
+//! The pod in this VM: its namespaces, containers and end.
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use tokio::sync::Notify;
+
+use super::container::Container;
+use crate::{
+    container::{ContainerId, Reaper, SandboxNamespaces},
+    error::GuestError,
+    image::{ImageStore, PullSettings},
+};
+
+/// Where layers are unpacked.
+const IMAGES: &str = "/var/images";
+
+/// The pod.
+pub(crate) struct Sandbox {
+    pub(super) images: ImageStore,
+    pub(super) reaper: Reaper,
+    namespaces: Mutex<Option<SandboxNamespaces>>,
+    containers: Mutex<BTreeMap<ContainerId, Entry>>,
+    end: Notify,
+}
+
+enum Entry {
+    /// Its image is being pulled, or its process made.
+    Creating,
+    Made(Arc<Container>),
+}
+
+/// A container's id while it is being created: free again when this is dropped without a container.
+pub(super) struct Place<'a> {
+    sandbox: &'a Sandbox,
+    id: ContainerId,
+}
+
+impl Place<'_> {
+    pub(super) fn fill(self, container: Arc<Container>) {
+        self.sandbox
+            .containers()
+            .insert(self.id.clone(), Entry::Made(container));
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut containers = self.sandbox.containers();
+        if let Some(Entry::Creating) = containers.get(&self.id) {
+            containers.remove(&self.id);
+        }
+    }
+}
+
+impl Sandbox {
+    pub(crate) fn new(settings: PullSettings, reaper: Reaper) -> Result<Self, GuestError> {
+        Ok(Self {
+            images: ImageStore::open(Path::new(IMAGES), settings)?,
+            reaper,
+            namespaces: Mutex::default(),
+            containers: Mutex::default(),
+            end: Notify::new(),
+        })
+    }
+
+    /// Makes what containers share; a second call is the worker's that lost the first answer.
+    pub(super) fn create(&self, hostname: &str) -> Result<(), GuestError> {
+        let mut namespaces = self
+            .namespaces
+            .lock()
+            .expect("nothing panics while it holds the namespaces");
+        if namespaces.is_none() {
+            super::copy::prepare()?;
+            *namespaces = Some(SandboxNamespaces::create(hostname)?);
+        }
+        Ok(())
+    }
+
+    pub(super) fn namespaces(&self) -> Result<SandboxNamespaces, GuestError> {
+        let namespaces = self
+            .namespaces
+            .lock()
+            .expect("nothing panics while it holds the namespaces")
+            .clone();
+        let state = "without a sandbox: CreateSandbox comes first";
+        namespaces.ok_or_else(|| GuestError::WrongState {
+            action: "use",
+            subject: "the VM".to_owned(),
+            state,
+        })
+    }
+
+    pub(super) fn place(&self, id: &ContainerId) -> Result<Place<'_>, GuestError> {
+        let mut containers = self.containers();
+        if containers.contains_key(id) {
+            return Err(GuestError::Exists(format!("container {id}")));
+        }
+        containers.insert(id.clone(), Entry::Creating);
+        Ok(Place {
+            sandbox: self,
+            id: id.clone(),
+        })
+    }
+
+    pub(super) fn container(&self, id: &ContainerId) -> Result<Arc<Container>, GuestError> {
+        match self.containers().get(id) {
+            Some(Entry::Made(container)) => Ok(container.clone()),
+            Some(Entry::Creating) | None => Err(GuestError::NotFound(format!("container {id}"))),
+        }
+    }
+
+    pub(super) fn forget(&self, id: &ContainerId) {
+        self.containers().remove(id);
+    }
+
+    /// Asks for the VM's end.
+    pub(super) fn destroy(&self) {
+        self.end.notify_one();
+    }
+
+    /// Waits until the worker asks for the VM's end.
+    pub(crate) async fn destroyed(&self) {
+        self.end.notified().await;
+    }
+
+    fn containers(&self) -> MutexGuard<'_, BTreeMap<ContainerId, Entry>> {
+        self.containers
+            .lock()
+            .expect("nothing panics while it holds the containers")
+    }
+}

@@ -1,0 +1,132 @@
+//! What a container's mounts refer to: an image, memory, a folder.
+
+use std::{ffi::CString, fs, os::unix::fs::PermissionsExt, path::Path};
+
+use peerpods_proto::agent::Storage;
+use rustix::{
+    fs::{Gid, chown},
+    io::Errno,
+    mount::{MountFlags, mount},
+};
+
+use super::Sandbox;
+use crate::{
+    container::{CONTAINERS, ContainerId},
+    error::GuestError,
+    image::{ImageReference, mount_rootfs},
+};
+
+/// Where storages may be mounted.
+const ROOT: &str = "/run/kata-containers/";
+
+/// Makes a storage available at its mount point.
+pub(super) async fn provide(
+    sandbox: &Sandbox,
+    container: &ContainerId,
+    storage: &Storage,
+) -> Result<(), GuestError> {
+    let target = Path::new(&storage.mount_point);
+    let climbs = target
+        .components()
+        .any(|part| matches!(part, std::path::Component::ParentDir));
+    if !target.starts_with(ROOT) || climbs {
+        let problem = format!("{} is not below {ROOT}", storage.mount_point);
+        return Err(GuestError::Invalid {
+            field: "storages.mount_point",
+            problem,
+        });
+    }
+    match storage.driver.as_str() {
+        "image_guest_pull" => pull(sandbox, container, &storage.source, target).await,
+        "ephemeral" => memory(storage, target),
+        "local" => folder(storage, target),
+        other => Err(GuestError::Invalid {
+            field: "storages.driver",
+            problem: format!("{other:?} is not known"),
+        }),
+    }
+}
+
+async fn pull(
+    sandbox: &Sandbox,
+    container: &ContainerId,
+    image: &str,
+    target: &Path,
+) -> Result<(), GuestError> {
+    let reference: ImageReference = image.parse()?;
+    let image = sandbox.images.pull(&reference, None).await?;
+    fs::create_dir_all(target).map_err(GuestError::file("make", target))?;
+    let scratch = Path::new(CONTAINERS).join(container.as_str()).join("scratch");
+    fs::create_dir_all(&scratch).map_err(GuestError::file("make", &scratch))?;
+    Ok(mount_rootfs(&image, target, &scratch)?)
+}
+
+/// A file system in memory, made once for all containers of the pod.
+fn memory(storage: &Storage, target: &Path) -> Result<(), GuestError> {
+    if is_mount(target) {
+        return Ok(());
+    }
+    fs::create_dir_all(target).map_err(GuestError::file("make", target))?;
+    let mut options: Vec<&str> = Vec::new();
+    let mut flags = MountFlags::NODEV;
+    for option in &storage.options {
+        match option.as_str() {
+            "noexec" => flags |= MountFlags::NOEXEC,
+            "nosuid" => flags |= MountFlags::NOSUID,
+            "nodev" | "rw" | "rprivate" | "rbind" => {}
+            option if option.starts_with("fsgid=") => {}
+            option => options.push(option),
+        }
+    }
+    let problem = |_| GuestError::Invalid {
+        field: "storages.options",
+        problem: "a NUL".to_owned(),
+    };
+    let options = CString::new(options.join(",")).map_err(problem)?;
+    mount("tmpfs", target, "tmpfs", flags, options.as_c_str())
+        .map_err(|error| GuestError::file("mount", target)(error.into()))?;
+    set_group(storage, target)
+}
+
+/// A folder that the containers of the pod share.
+fn folder(storage: &Storage, target: &Path) -> Result<(), GuestError> {
+    if target.exists() {
+        return Ok(());
+    }
+    fs::create_dir_all(target).map_err(GuestError::file("make", target))?;
+    let mode = storage
+        .options
+        .iter()
+        .find_map(|option| option.strip_prefix("mode="));
+    let mode = mode
+        .and_then(|octal| u32::from_str_radix(octal, 8).ok())
+        .unwrap_or(0o777);
+    fs::set_permissions(target, fs::Permissions::from_mode(mode & 0o7777))
+        .map_err(GuestError::file("set the mode of", target))?;
+    set_group(storage, target)
+}
+
+fn set_group(storage: &Storage, target: &Path) -> Result<(), GuestError> {
+    let option = storage
+        .options
+        .iter()
+        .find_map(|option| option.strip_prefix("fsgid="));
+    let group = storage
+        .fs_group
+        .as_ref()
+        .map(|group| group.group_id)
+        .or_else(|| option?.parse().ok());
+    match group {
+        None => Ok(()),
+        Some(group) => chown(target, None, Some(Gid::from_raw(group)))
+            .map_err(|error: Errno| GuestError::file("set the group of", target)(error.into())),
+    }
+}
+
+fn is_mount(path: &Path) -> bool {
+    let device = |path: &Path| rustix::fs::stat(path).map(|status| status.st_dev);
+    match (device(path), path.parent().map(device)) {
+        (Ok(own), Some(Ok(parent))) => own != parent,
+        _ => false,
+    }
+}

@@ -1,0 +1,106 @@
+//! A container's spec, made to fit the VM.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, Root, Spec};
+
+use super::{Cgroup, SandboxNamespaces};
+use crate::{boot::POD_NAMESPACE, error::GuestError};
+
+/// What containerd gives has 64; libcontainer's socket must fit a path of 107 bytes.
+const ID_LIMIT: usize = 72;
+
+/// A container's or process's id: letters, digits, `-`, `_` and `.`, so that it can name a folder.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct ContainerId(String);
+
+impl ContainerId {
+    pub(crate) fn parse(text: &str) -> Result<Self, GuestError> {
+        let first = text
+            .bytes()
+            .next()
+            .is_some_and(|byte| byte.is_ascii_alphanumeric());
+        let rest = text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+        if first && rest && text.len() <= ID_LIMIT {
+            return Ok(Self(text.to_owned()));
+        }
+        let problem = format!("{text:?} is not 1 to {ID_LIMIT} letters, digits, '-', '_' and '.'");
+        Err(GuestError::Invalid {
+            field: "container_id",
+            problem,
+        })
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ContainerId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// Puts the container into the pod's namespaces and a control group of its own, with its root at `rootfs`.
+pub(crate) fn adapt(
+    mut spec: Spec,
+    container: &ContainerId,
+    namespaces: &SandboxNamespaces,
+    rootfs: &Path,
+) -> Result<Spec, GuestError> {
+    let missing = |field| GuestError::Invalid {
+        field,
+        problem: "it is missing".to_owned(),
+    };
+    let mut root = spec.root().clone().unwrap_or_else(Root::default);
+    root.set_path(rootfs.to_owned());
+    spec.set_root(Some(root));
+    // The pod's namespace has the name already.
+    spec.set_hostname(None);
+    spec.set_hooks(None);
+    let mut linux = spec.linux().clone().ok_or_else(|| missing("OCI.Linux"))?;
+    linux.set_namespaces(Some(pod_namespaces(namespaces)));
+    linux.set_cgroups_path(Some(Cgroup::name(container)));
+    spec.set_linux(Some(linux));
+    if spec.process().is_none() {
+        return Err(missing("OCI.Process"));
+    }
+    Ok(spec)
+}
+
+fn pod_namespaces(shared: &SandboxNamespaces) -> Vec<LinuxNamespace> {
+    let namespace = |kind, path: Option<PathBuf>| {
+        let builder = LinuxNamespaceBuilder::default().typ(kind);
+        let builder = match path {
+            Some(path) => builder.path(path),
+            None => builder,
+        };
+        builder.build().expect("a namespace needs no more than its kind")
+    };
+    vec![
+        namespace(LinuxNamespaceType::Network, Some(POD_NAMESPACE.into())),
+        namespace(LinuxNamespaceType::Ipc, Some(shared.ipc.clone())),
+        namespace(LinuxNamespaceType::Uts, Some(shared.uts.clone())),
+        namespace(LinuxNamespaceType::Pid, None),
+        namespace(LinuxNamespaceType::Mount, None),
+        namespace(LinuxNamespaceType::Cgroup, None),
+    ]
+}
+
+/// Makes what bind mounts of a stock shim leave to the agent: a source that is not there is an empty folder.
+pub(crate) fn make_missing_sources(spec: &Spec) -> Result<(), GuestError> {
+    let mounts = spec.mounts().iter().flatten();
+    let binds = mounts.filter(|mount| mount.typ().as_deref() == Some("bind"));
+    for source in binds.filter_map(|mount| mount.source().as_ref()) {
+        if !source.exists() {
+            std::fs::create_dir_all(source).map_err(GuestError::file("make", source))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,104 @@
+//! What can go wrong in the guest, and the one place where it becomes a status for the worker.
+
+use std::{error::Error as _, io, path::PathBuf};
+
+use peerpods_proto::{payload::PayloadError, spec::SpecError};
+use peerpods_tunnel::{channel::ChannelError, network::NetworkError};
+use ttrpc::{Code, get_status};
+
+use crate::image::ImageError;
+
+/// A failure of the guest.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum GuestError {
+    #[error("cannot {action} {}", path.display())]
+    File {
+        action: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
+    #[error("cannot {action}")]
+    System { action: &'static str, source: io::Error },
+    #[error("the boot payload cannot be used")]
+    Payload(#[from] PayloadError),
+    #[error("this is neither QEMU nor EC2, or it hands over no boot payload")]
+    NoPayload,
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    #[error(transparent)]
+    Channel(#[from] ChannelError),
+    #[error("{field}: {problem}")]
+    Invalid { field: &'static str, problem: String },
+    #[error("the container's spec cannot be used")]
+    Spec(#[from] SpecError),
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    #[error("{0} does not exist")]
+    NotFound(String),
+    #[error("{0} exists already")]
+    Exists(String),
+    #[error("cannot {action} {subject}: it is {state}")]
+    WrongState {
+        action: &'static str,
+        subject: String,
+        state: &'static str,
+    },
+    #[error("{0} is not supported in a peer pod")]
+    Unsupported(&'static str),
+    #[error("cannot {action} container {container}: {cause}")]
+    Runtime {
+        action: &'static str,
+        container: String,
+        cause: String,
+    },
+}
+
+impl GuestError {
+    pub(crate) fn file(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::File { action, path, source }
+    }
+
+    pub(crate) fn system<E: Into<io::Error>>(action: &'static str) -> impl FnOnce(E) -> Self {
+        move |error| Self::System {
+            action,
+            source: error.into(),
+        }
+    }
+
+    /// The message with all its causes, in one line.
+    pub(crate) fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            cause = error.source();
+        }
+        text
+    }
+
+    fn code(&self) -> Code {
+        match self {
+            Self::Invalid { .. } | Self::Spec(_) => Code::INVALID_ARGUMENT,
+            Self::NotFound(_) => Code::NOT_FOUND,
+            Self::Exists(_) => Code::ALREADY_EXISTS,
+            Self::WrongState { .. } => Code::FAILED_PRECONDITION,
+            Self::Unsupported(_) => Code::UNIMPLEMENTED,
+            Self::Image(_) => Code::UNAVAILABLE,
+            Self::File { .. }
+            | Self::System { .. }
+            | Self::Payload(_)
+            | Self::NoPayload
+            | Self::Network(_)
+            | Self::Channel(_)
+            | Self::Runtime { .. } => Code::INTERNAL,
+        }
+    }
+}
+
+impl From<GuestError> for ttrpc::Error {
+    fn from(error: GuestError) -> Self {
+        ttrpc::Error::RpcStatus(get_status(error.code(), error.chain()))
+    }
+}
