@@ -23,10 +23,28 @@ pub(crate) fn check() -> Result<()> {
     step("licences, sources and banned crates", || {
         let deny = tools::cargo_deny()?;
         let deny = deny.to_string_lossy();
-        run(&mut command(&deny, &["--offline", "--all-features", "check", "bans", "licenses", "sources"]))
+        run(&mut command(
+            &deny,
+            &[
+                "--offline",
+                "--all-features",
+                "check",
+                "bans",
+                "licenses",
+                "sources",
+            ],
+        ))
     })?;
     step("clippy, warnings are errors", || {
-        let arguments = ["clippy", "--workspace", "--all-targets", "--all-features", "--", "--deny", "warnings"];
+        let arguments = [
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--all-features",
+            "--",
+            "--deny",
+            "warnings",
+        ];
         run(&mut cargo(&arguments))
     })
 }

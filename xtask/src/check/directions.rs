@@ -14,7 +14,15 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("peerpods-provider", &[]),
     ("peerpods-provider-qemu", &["peerpods-provider"]),
     ("peerpods-tunnel", &["peerpods-proto"]),
-    ("peerpods-adaptor", &["peerpods-proto", "peerpods-provider", "peerpods-provider-qemu", "peerpods-tunnel"]),
+    (
+        "peerpods-adaptor",
+        &[
+            "peerpods-proto",
+            "peerpods-provider",
+            "peerpods-provider-qemu",
+            "peerpods-tunnel",
+        ],
+    ),
     ("peerpods-shim", &["peerpods-proto", "peerpods-tunnel"]),
     ("peerpods-guest", &["peerpods-proto", "peerpods-tunnel"]),
     ("peerpods-image", &[]),
@@ -28,11 +36,19 @@ const NEVER_IN_LEAN: [&str; 4] = ["kube", "k8s-openapi", "aws-config", "aws-sigv
 
 /// Reads the resolved dependencies and compares them with the rules.
 pub(crate) fn check() -> Result<()> {
-    let text = output(&mut cargo(&["metadata", "--format-version", "1", "--offline", "--locked"]))?;
+    let text = output(&mut cargo(&[
+        "metadata",
+        "--format-version",
+        "1",
+        "--offline",
+        "--locked",
+    ]))?;
     let metadata: Value = serde_json::from_str(&text).context("cargo metadata is not JSON")?;
     let graph = Graph::new(&metadata);
-    let allowed: BTreeMap<_, BTreeSet<_>> =
-        ALLOWED.iter().map(|(name, uses)| (*name, uses.iter().copied().collect())).collect();
+    let allowed: BTreeMap<_, BTreeSet<_>> = ALLOWED
+        .iter()
+        .map(|(name, uses)| (*name, uses.iter().copied().collect()))
+        .collect();
     let mut wrong = Vec::new();
     for member in &graph.members {
         let Some(may_use) = allowed.get(member.as_str()) else {
@@ -41,7 +57,8 @@ pub(crate) fn check() -> Result<()> {
         };
         let ours = graph.uses(member).filter(|used| graph.members.contains(*used));
         wrong.extend(
-            ours.filter(|used| !may_use.contains(used)).map(|used| format!("{member} must not use {used}")),
+            ours.filter(|used| !may_use.contains(used))
+                .map(|used| format!("{member} must not use {used}")),
         );
     }
     for program in LEAN {
@@ -71,14 +88,23 @@ impl Graph {
             .iter()
             .map(|package| (text(&package["id"]), text(&package["name"])))
             .collect();
-        let members = list(&metadata["workspace_members"]).iter().map(|id| names[&text(id)].clone()).collect();
+        let members = list(&metadata["workspace_members"])
+            .iter()
+            .map(|id| names[&text(id)].clone())
+            .collect();
         let mut uses: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for node in list(&metadata["resolve"]["nodes"]) {
             let normal = list(&node["deps"])
                 .into_iter()
-                .filter(|dependency| list(&dependency["dep_kinds"]).iter().any(|kind| kind["kind"].is_null()))
+                .filter(|dependency| {
+                    list(&dependency["dep_kinds"])
+                        .iter()
+                        .any(|kind| kind["kind"].is_null())
+                })
                 .map(|dependency| names[&text(&dependency["pkg"])].clone());
-            uses.entry(names[&text(&node["id"])].clone()).or_default().extend(normal);
+            uses.entry(names[&text(&node["id"])].clone())
+                .or_default()
+                .extend(normal);
         }
         Self { members, uses }
     }

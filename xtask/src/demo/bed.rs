@@ -18,9 +18,15 @@ pub(super) struct Bed {
 impl Bed {
     pub(super) fn connect() -> Result<Self> {
         let folder = root().join("target/testbed");
-        ensure!(folder.join("kubectl").exists(), "the test bed is not up: run `make up`");
+        ensure!(
+            folder.join("kubectl").exists(),
+            "the test bed is not up: run `make up`"
+        );
         let path = |name: &str| folder.join(name).display().to_string();
-        Ok(Self { kubectl: path("kubectl"), enter: path("enter") })
+        Ok(Self {
+            kubectl: path("kubectl"),
+            enter: path("enter"),
+        })
     }
 
     /// Runs kubectl and gives what it printed.
@@ -58,7 +64,11 @@ impl Bed {
             .stdin(Stdio::piped())
             .spawn()
             .context("cannot start kubectl")?;
-        child.stdin.take().context("kubectl has no input")?.write_all(objects.as_bytes())?;
+        child
+            .stdin
+            .take()
+            .context("kubectl has no input")?
+            .write_all(objects.as_bytes())?;
         ensure!(child.wait()?.success(), "kubectl apply failed");
         Ok(())
     }
@@ -70,7 +80,11 @@ impl Bed {
              for s in $(ls /run/peerpod/pods); do grep -q '\"{name}\"' $s/config.json && echo $s; done"
         );
         let found = self.on_node(&["sh", "-c", &script])?;
-        Ok(found.lines().next().context("no sandbox of the pod is on the node")?.to_owned())
+        Ok(found
+            .lines()
+            .next()
+            .context("no sandbox of the pod is on the node")?
+            .to_owned())
     }
 
     /// The line of `ps` that shows the VM.

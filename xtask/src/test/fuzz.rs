@@ -19,9 +19,15 @@ pub(crate) fn fuzz() -> Result<()> {
     }
     let program = tools::cargo_fuzz()?;
     let program = program.to_string_lossy();
-    let targets = std::fs::read_dir(root().join("fuzz/fuzz_targets")).context("cannot list the fuzz targets")?;
+    let targets =
+        std::fs::read_dir(root().join("fuzz/fuzz_targets")).context("cannot list the fuzz targets")?;
     for target in targets {
-        let target = target?.path().file_stem().context("a target has no name")?.to_string_lossy().into_owned();
+        let target = target?
+            .path()
+            .file_stem()
+            .context("a target has no name")?
+            .to_string_lossy()
+            .into_owned();
         let limit = format!("-max_total_time={SECONDS_PER_TARGET}");
         let arguments = ["fuzz", "run", &target, "--", &limit, "-rss_limit_mb=2048"];
         run(command(&program, &arguments).env("RUSTUP_TOOLCHAIN", "nightly"))?;

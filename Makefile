@@ -1,0 +1,34 @@
+# The common tasks of this checkout. `make` alone lists them.
+
+# Where VMs run: qemu, on this machine.
+PROVIDER ?= qemu
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+up: provider ## A real Kubernetes with peer pods on this machine (PROVIDER=qemu)
+	@testbed/packages
+	@cargo xtask up
+
+down: ## Ends it and removes all of it
+	@cargo xtask down
+
+demo: up ## A guided tour of one peer pod
+	@cargo xtask demo
+
+test: provider ## Every test, the cheapest first
+	@testbed/packages
+	@cargo xtask test
+
+check: ## Formatting, lints, dependencies and the rules of the house
+	@testbed/packages
+	@cargo xtask check
+
+provider:
+ifeq ($(PROVIDER),aws)
+	@echo "PROVIDER=aws: not yet; PROVIDER=qemu runs the VMs on this machine" >&2; exit 1
+else ifneq ($(PROVIDER),qemu)
+	@echo "PROVIDER=$(PROVIDER): there is no such provider; there is qemu" >&2; exit 1
+endif
+
+.PHONY: help up down demo test check provider

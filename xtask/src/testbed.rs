@@ -1,0 +1,194 @@
+//! The test bed: a real Kubernetes on this machine, with peer pods, in namespaces of its own.
+//!
+//! One process, PID 1 of the new namespaces, runs etcd, the control plane, containerd, the kubelet, a registry and
+//! cloud-api-adaptor. All that they do to network, mounts and processes ends with it; the rest is a state folder and
+//! a parent cgroup, both named for this checkout, so that two checkouts can have beds at the same time.
+
+mod artifacts;
+mod cgroups;
+mod debian;
+mod holder;
+mod images;
+mod init;
+mod install;
+mod layout;
+mod lock;
+mod oci;
+mod plan;
+mod programs;
+mod stamp;
+mod wrappers;
+
+use std::{
+    env, fs,
+    process::Command,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+
+pub(crate) use self::{
+    artifacts::{Artifacts, prepare},
+    init::init,
+};
+use self::{holder::Holder, layout::State, plan::Plan};
+use crate::process::output;
+
+/// A start takes 10 s; a machine busy with something else takes several times that.
+const START_LIMIT: Duration = Duration::from_secs(180);
+const INTERVAL: Duration = Duration::from_millis(50);
+/// How much of a log is shown after a failure, in lines.
+const LOG_TAIL: usize = 25;
+/// Emulation works on every machine, also where nested virtualization is offered and then fails.
+const DEFAULT_ACCELERATOR: &str = "tcg";
+
+/// Whether pods can be made.
+pub(crate) fn is_up() -> bool {
+    let state = State(layout::state());
+    Holder::find(&state).is_some() && state.ready().exists()
+}
+
+/// Starts the bed, or brings the programs of one that runs up to date.
+pub(crate) fn up() -> Result<()> {
+    ensure!(
+        rustix::process::geteuid().is_root(),
+        "the test bed needs root: it makes namespaces, mounts and cgroups"
+    );
+    let artifacts = prepare()?;
+    let start = Instant::now();
+    let _lock = lock::take(&layout::folder().join("lock"))?;
+    let state = State(layout::state());
+    let holder = match Holder::find(&state) {
+        Some(holder) if state.failed().exists() => {
+            holder.kill()?;
+            remove_rest(&state)?;
+            begin(&state, &artifacts)?
+        }
+        Some(holder) => {
+            println!("the test bed runs already");
+            refresh(&state, &artifacts)?;
+            holder
+        }
+        None => {
+            remove_rest(&state)?;
+            begin(&state, &artifacts)?
+        }
+    };
+    wait_ready(&state, holder)?;
+    wrappers::write(&state, holder, &artifacts.programs)?;
+    println!(
+        "up after {:.1} s: {}/kubectl, enter, push-image",
+        start.elapsed().as_secs_f64(),
+        layout::folder().display()
+    );
+    Ok(())
+}
+
+/// Ends the bed and removes all of it. Without a bed it removes what an earlier one left.
+pub(crate) fn down() -> Result<()> {
+    let start = Instant::now();
+    let _lock = lock::take(&layout::folder().join("lock"))?;
+    let state = State(layout::state());
+    if let Some(holder) = Holder::find(&state) {
+        holder.kill()?;
+    }
+    remove_rest(&state)?;
+    println!(
+        "down after {:.1} s: no process, cgroup, mount or file of the test bed is left",
+        start.elapsed().as_secs_f64()
+    );
+    Ok(())
+}
+
+fn begin(state: &State, artifacts: &Artifacts) -> Result<Holder> {
+    for folder in ["bin", "log"] {
+        let path = state.file(folder);
+        fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+    }
+    install::programs(state, &artifacts.ours)?;
+    install::xtask(state)?;
+    let plan = Plan {
+        programs: artifacts.programs.clone(),
+        registry: artifacts.registry.clone(),
+        pause: artifacts.pause.clone(),
+        busybox: artifacts.busybox.clone(),
+        kernel: artifacts.kernel.clone(),
+        initrd: artifacts.initrd.clone(),
+        cgroup: layout::cgroup(),
+        accelerator: env::var("QEMU_ACCELERATOR").unwrap_or_else(|_| DEFAULT_ACCELERATOR.to_owned()),
+    };
+    plan.write(state)?;
+    Holder::start(state)
+}
+
+/// Installs programs that changed; a new adaptor takes up the pods of the old one.
+fn refresh(state: &State, artifacts: &Artifacts) -> Result<()> {
+    let changed = install::programs(state, &artifacts.ours)?;
+    for program in &changed {
+        println!("installed a new {program}");
+    }
+    if changed.contains(&"cloud-api-adaptor") && is_up() {
+        let enter = layout::folder().join("enter");
+        output(Command::new(enter).args(["pkill", "-TERM", "-x", "-P", "1", "cloud-api-adapt"]))
+            .context("cannot restart cloud-api-adaptor")?;
+    }
+    Ok(())
+}
+
+/// Shows what PID 1 has to tell until pods can be made.
+fn wait_ready(state: &State, holder: Holder) -> Result<()> {
+    if state.ready().exists() {
+        return Ok(());
+    }
+    let (start, mut shown) = (Instant::now(), 0);
+    loop {
+        // In this order: what was told before the bed was ready is shown.
+        let (ready, lives) = (state.ready().exists(), holder.lives());
+        let told = fs::read_to_string(state.progress()).unwrap_or_default();
+        // A line that is being written is shown the next time.
+        let complete = &told[..told.rfind('\n').map_or(0, |last| last + 1)];
+        print!("{}", &complete[shown..]);
+        shown = complete.len();
+        if ready {
+            return Ok(());
+        }
+        let reason = fs::read_to_string(state.failed()).ok();
+        if reason.is_some() || !lives || start.elapsed() > START_LIMIT {
+            let reason = reason.unwrap_or_else(|| format!("not ready after {:.0?}", start.elapsed()));
+            show_tail(state);
+            bail!(
+                "{}\nlogs: {}\nremove what there is with `make down`",
+                reason.trim_end(),
+                state.text("log")
+            );
+        }
+        sleep(INTERVAL);
+    }
+}
+
+fn show_tail(state: &State) {
+    let text = fs::read_to_string(state.log("init")).unwrap_or_default();
+    let lines: Vec<_> = text.lines().collect();
+    for line in &lines[lines.len().saturating_sub(LOG_TAIL)..] {
+        println!("  | {line}");
+    }
+}
+
+/// Removes what a bed leaves that is no more, and checks that nothing of it is left.
+fn remove_rest(state: &State) -> Result<()> {
+    wrappers::remove()?;
+    cgroups::remove(&layout::cgroup())?;
+    let mounts = fs::read_to_string("/proc/self/mounts").context("cannot read the mounts")?;
+    let folder = state.0.display().to_string();
+    let left: Vec<_> = mounts.lines().filter(|line| line.contains(&folder)).collect();
+    ensure!(
+        left.is_empty(),
+        "mounts of the test bed are left:\n{}",
+        left.join("\n")
+    );
+    if state.0.exists() {
+        fs::remove_dir_all(&state.0).with_context(|| format!("cannot remove {folder}"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,93 @@
+//! What the test bed is made of: built or fetched before it starts, and kept for the next time.
+
+use std::{
+    env::consts::ARCH,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result};
+
+use super::{debian, images, layout, lock, programs, stamp};
+use crate::process::{cargo, root, run};
+
+/// Our own programs, and the cargo packages that they are of.
+const OURS: [(&str, &str); 4] = [
+    ("peerpods-guest", "peerpods-guest"),
+    ("peerpods-shim", "containerd-shim-kata-v2"),
+    ("peerpods-adaptor", "cloud-api-adaptor"),
+    ("peerpods-image", "peerpods-image"),
+];
+
+/// Everything that the test bed needs, on disk.
+pub(crate) struct Artifacts {
+    /// The VM image's kernel.
+    pub(crate) kernel: PathBuf,
+    /// The VM image's initrd.
+    pub(crate) initrd: PathBuf,
+    /// The program `docker-registry`.
+    pub(crate) registry: PathBuf,
+    /// The Debian package that the kernel is of.
+    pub(crate) kernel_deb: PathBuf,
+    /// The folder with Kubernetes, etcd, containerd and CoreDNS.
+    pub(crate) programs: PathBuf,
+    /// The folder with our own programs.
+    pub(crate) ours: PathBuf,
+    /// The archive of the pause image.
+    pub(crate) pause: PathBuf,
+    /// The archive of the busybox image.
+    pub(crate) busybox: PathBuf,
+}
+
+/// Builds and fetches what is not there yet or has changed.
+pub(crate) fn prepare() -> Result<Artifacts> {
+    let programs = programs::prepare()?;
+    let registry = debian::registry()?;
+    let kernel_deb = debian::kernel()?;
+    let ours = build_ours()?;
+    let _lock = lock::take(&layout::folder().join("artifacts.lock"))?;
+    let images = images::prepare()?;
+    build_vm_image(&ours, &kernel_deb)?;
+    Ok(Artifacts {
+        kernel: layout::image().join("vmlinuz"),
+        initrd: layout::image().join("initrd.img"),
+        registry,
+        kernel_deb,
+        programs,
+        ours,
+        pause: images.pause,
+        busybox: images.busybox,
+    })
+}
+
+fn build_ours() -> Result<PathBuf> {
+    let mut build = cargo(&["build", "--quiet", "--profile", "testbed"]);
+    build.args(OURS.iter().flat_map(|(package, _)| ["--package", package]));
+    run(&mut build)?;
+    let folder = root().join(format!("target/{ARCH}-unknown-linux-gnu/testbed"));
+    for (package, program) in OURS {
+        let path = folder.join(program);
+        fs::metadata(&path)
+            .with_context(|| format!("{package} was built, but {} is not there", path.display()))?;
+    }
+    Ok(folder)
+}
+
+fn build_vm_image(ours: &Path, kernel_deb: &Path) -> Result<()> {
+    let (guest, builder) = (ours.join("peerpods-guest"), ours.join("peerpods-image"));
+    let inputs = stamp::of(&[&guest, &builder, kernel_deb])?;
+    let output = layout::image();
+    fs::create_dir_all(&output).with_context(|| format!("cannot make {}", output.display()))?;
+    stamp::make(&layout::folder().join("image.inputs"), &inputs, || {
+        let mut build = Command::new(&builder);
+        build.args(["build".as_ref(), "--guest".as_ref(), guest.as_os_str()]);
+        build.args([
+            "--kernel-deb".as_ref(),
+            kernel_deb.as_os_str(),
+            "--output".as_ref(),
+            output.as_os_str(),
+        ]);
+        run(&mut build)
+    })
+}

@@ -1,0 +1,88 @@
+//! The container images of the test bed: what holds a pod's namespaces, and a shell with its tools.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+use serde_json::json;
+
+use super::{
+    layout,
+    oci::{self, Item},
+    stamp,
+};
+use crate::process::{command, output, root, run};
+
+/// The sandbox image, as containerd's configuration names it.
+pub(super) const PAUSE: &str = "localhost/pause:1";
+/// The shell, as the registry names it.
+pub(super) const BUSYBOX: &str = "busybox:1.35";
+/// Of the package `busybox-static`: it runs in an image that holds nothing else.
+const BUSYBOX_PROGRAM: &str = "/bin/busybox";
+
+/// The two archives.
+pub(super) struct Images {
+    pub(super) pause: PathBuf,
+    pub(super) busybox: PathBuf,
+}
+
+/// Writes the archives, unless they are there and nothing changed.
+pub(super) fn prepare() -> Result<Images> {
+    let folder = layout::folder().join("images");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let images = Images {
+        pause: folder.join("pause.tar"),
+        busybox: folder.join("busybox.tar"),
+    };
+    let source = root().join("testbed/pause.rs");
+    let inputs = stamp::of(&[Path::new(BUSYBOX_PROGRAM), &source, &std::env::current_exe()?])?;
+    stamp::make(&folder.join("inputs"), &inputs, || {
+        pause(&images.pause, &source)?;
+        busybox(&images.busybox)
+    })?;
+    Ok(images)
+}
+
+fn pause(archive: &Path, source: &Path) -> Result<()> {
+    let program = archive.with_extension("program");
+    let (source, program_text) = (source.to_string_lossy(), program.to_string_lossy());
+    let options = [
+        "-O",
+        "-C",
+        "target-feature=+crt-static",
+        "-C",
+        "panic=abort",
+        "-C",
+        "strip=symbols",
+    ];
+    let edition = ["--edition", "2024", "-o", &program_text, &source];
+    run(&mut command("rustc", &[&options[..], &edition[..]].concat()))?;
+    let content = fs::read(&program).with_context(|| format!("cannot read {}", program.display()))?;
+    let config = json!({"Entrypoint": ["/pause"], "User": "65535:65535"});
+    oci::write(archive, PAUSE, &config, &[Item::File("pause", 0o755, content)])
+}
+
+fn busybox(archive: &Path) -> Result<()> {
+    let content = fs::read(BUSYBOX_PROGRAM)
+        .with_context(|| format!("cannot read {BUSYBOX_PROGRAM}; it is of the package busybox-static"))?;
+    let users = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n";
+    let mut items = vec![
+        Item::Folder("bin", 0o755),
+        Item::Folder("dev", 0o755),
+        Item::Folder("etc", 0o755),
+        Item::Folder("proc", 0o755),
+        Item::Folder("root", 0o700),
+        Item::Folder("sys", 0o755),
+        Item::Folder("tmp", 0o1777),
+        Item::File("bin/busybox", 0o755, content),
+        Item::File("etc/passwd", 0o644, users.into()),
+        Item::File("etc/group", 0o644, "root:x:0:\nnogroup:x:65534:\n".into()),
+    ];
+    let applets = output(&mut command(BUSYBOX_PROGRAM, &["--list"]))?;
+    let applets = applets.lines().filter(|name| *name != "busybox");
+    items.extend(applets.map(|name| Item::Link(format!("bin/{name}"), "busybox")));
+    let config = json!({"Env": ["PATH=/bin:/sbin:/usr/bin:/usr/sbin"], "Cmd": ["sh"]});
+    oci::write(archive, &format!("localhost/{BUSYBOX}"), &config, &items)
+}

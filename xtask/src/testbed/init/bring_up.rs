@@ -1,0 +1,108 @@
+//! The part of the start that needs the daemons: images, and what the cluster is expected to hold.
+
+use std::{
+    fs,
+    path::Path,
+    process::Command,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+
+use super::{
+    daemons::API_SERVES,
+    progress::{say, step},
+};
+use crate::{
+    process::{output, run},
+    testbed::{
+        images::BUSYBOX,
+        layout::{NODE, State},
+        plan::Plan,
+    },
+};
+
+/// Each takes a few seconds; a machine busy with something else takes several times that.
+const LIMIT: Duration = Duration::from_secs(90);
+const INTERVAL: Duration = Duration::from_millis(100);
+/// The adaptor needs no time; without its socket pods get a clear error, so a start does not wait for long.
+const ADAPTOR_LIMIT: Duration = Duration::from_secs(5);
+const ADAPTOR_SOCKET: &str = "/run/peerpod/hypervisor.sock";
+/// The label of nodes for peer pods. The kubelet may not give it to itself.
+const LABEL: &str = "node-role.kubernetes.io/kata-oc=";
+
+/// Waits for the daemons, one after the other, and gives each what it needs.
+pub(super) fn bring_up(plan: &Plan, state: &State) -> Result<()> {
+    step(state, "containerd", || {
+        wait_for("containerd", || output(Command::new("ctr").arg("version")))
+    })?;
+    step(state, "pause image", || {
+        let mut import = Command::new("ctr");
+        output(
+            import
+                .args(["--namespace", "k8s.io", "images", "import", "--all-platforms"])
+                .arg(&plan.pause),
+        )
+    })?;
+    step(state, "busybox in the registry", || {
+        wait_for("the registry", || push(plan, state))
+    })?;
+    step(state, "API server", || {
+        wait_for("the API server", || kubectl(&["get", "--raw", "/readyz"]))
+    })?;
+    fs::write(API_SERVES, "").context("cannot tell that the API server serves")?;
+    let class = state.text("config/runtimeclass.json");
+    step(state, "runtime class kata-remote", || {
+        wait_for("the runtime class", || kubectl(&["apply", "--filename", &class]))
+    })?;
+    let node = format!("node/{NODE}");
+    step(state, "node", || {
+        wait_for("the node", || kubectl(&["label", "--overwrite", &node, LABEL]))?;
+        kubectl(&["wait", "--for=condition=Ready", &node, "--timeout=90s"])
+    })?;
+    step(state, "service account", || {
+        kubectl(&["wait", "--for=create", "serviceaccount/default", "--timeout=90s"])
+    })?;
+    let start = Instant::now();
+    while !Path::new(ADAPTOR_SOCKET).exists() {
+        if start.elapsed() > ADAPTOR_LIMIT {
+            let log = state.log("cloud-api-adaptor");
+            say(
+                state,
+                &format!(
+                    "warning: peer pods cannot start, cloud-api-adaptor does not serve: {}",
+                    log.display()
+                ),
+            )?;
+            break;
+        }
+        sleep(INTERVAL);
+    }
+    fs::write(state.ready(), "").context("cannot tell that the bed is ready")
+}
+
+fn push(plan: &Plan, state: &State) -> Result<()> {
+    run(Command::new("sh")
+        .arg(state.file("config/push.sh"))
+        .arg(&plan.busybox)
+        .arg(BUSYBOX))
+}
+
+fn kubectl(arguments: &[&str]) -> Result<String> {
+    output(Command::new("kubectl").args(arguments))
+}
+
+/// Tries until it works.
+fn wait_for<T>(what: &str, mut work: impl FnMut() -> Result<T>) -> Result<T> {
+    let start = Instant::now();
+    loop {
+        match work() {
+            Ok(value) => return Ok(value),
+            Err(error) if start.elapsed() > LIMIT => {
+                return Err(error).with_context(|| format!("waited {LIMIT:?} for {what}"));
+            }
+            Err(_) => sleep(INTERVAL),
+        }
+    }
+}

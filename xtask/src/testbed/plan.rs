@@ -1,0 +1,74 @@
+//! What PID 1 of the bed is told, and the configuration files that follow from it.
+
+use std::{fs, path::PathBuf};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use super::layout::State;
+
+/// Written by `up`, read by PID 1.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Plan {
+    /// Kubernetes, etcd, containerd and CoreDNS.
+    pub(super) programs: PathBuf,
+    pub(super) registry: PathBuf,
+    pub(super) pause: PathBuf,
+    pub(super) busybox: PathBuf,
+    pub(super) kernel: PathBuf,
+    pub(super) initrd: PathBuf,
+    pub(super) cgroup: String,
+    /// What QEMU runs VMs with: `tcg`, `kvm` or `auto`.
+    pub(super) accelerator: String,
+}
+
+/// Configuration files, below the state folder, with `@NAME@` where a value belongs.
+const FILES: [(&str, &str); 9] = [
+    ("containerd.toml", include_str!("files/containerd.toml")),
+    (
+        "certs.d/10.250.0.1:5000/hosts.toml",
+        include_str!("files/hosts.toml"),
+    ),
+    ("cni/10-testbed.conflist", include_str!("files/cni.conflist")),
+    ("kubelet.yaml", include_str!("files/kubelet.yaml")),
+    ("kube-proxy.yaml", include_str!("files/kube-proxy.yaml")),
+    ("registry.yaml", include_str!("files/registry.yaml")),
+    ("Corefile", include_str!("files/Corefile")),
+    ("runtimeclass.json", include_str!("files/runtimeclass.json")),
+    ("push.sh", include_str!("files/push.sh")),
+];
+
+impl Plan {
+    pub(super) fn write(&self, state: &State) -> Result<()> {
+        let path = state.plan();
+        fs::write(&path, serde_json::to_vec_pretty(self)?)
+            .with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    pub(super) fn read(state: &State) -> Result<Self> {
+        let path = state.plan();
+        let text = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        serde_json::from_slice(&text).with_context(|| format!("{} is no plan of a test bed", path.display()))
+    }
+
+    /// Writes all configuration files.
+    pub(super) fn configure(&self, state: &State) -> Result<()> {
+        for (name, template) in FILES {
+            let path = state.file("config").join(name);
+            if let Some(folder) = path.parent() {
+                fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+            }
+            let text = template
+                .replace("@STATE@", &state.0.display().to_string())
+                .replace("@CGROUP@", &self.cgroup);
+            fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    /// The search path of the bed's programs: ours, those of Kubernetes, the machine's.
+    pub(super) fn path(&self, state: &State) -> String {
+        let machine = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+        format!("{}:{}:{machine}", state.text("bin"), self.programs.display())
+    }
+}
