@@ -16,7 +16,7 @@ use crate::{
     boot::{self, Platform},
     container::{HELPER_ARGUMENT, Reaper, helper_main},
     error::GuestError,
-    image::PullSettings,
+    image::{PullSettings, write_trusted_roots},
     lease::Lease,
 };
 
@@ -77,6 +77,7 @@ async fn run(platform: Platform) -> Result<&'static str, GuestError> {
         insecure_registries: registries.unwrap_or_default(),
         ..PullSettings::default()
     };
+    write_trusted_roots()?;
     let sandbox = Arc::new(Sandbox::new(pull, reaper)?);
     let address = SocketAddr::from((Ipv6Addr::UNSPECIFIED, AGENT_PORT));
     let listener = AgentListener::bind(address, trust(payload)?).await?;

@@ -18,6 +18,7 @@ mod manifest;
 mod overlay;
 mod reference;
 mod registry;
+mod roots;
 mod store;
 mod unpack;
 
@@ -26,5 +27,6 @@ pub use error::{ImageError, Unreachable};
 pub use overlay::mount_rootfs;
 pub use reference::ImageReference;
 pub use registry::Credentials;
+pub use roots::write_trusted_roots;
 pub use store::{ImageStore, LayerPath, PullSettings, PulledImage};
 pub use unpack::unpack_layer;
