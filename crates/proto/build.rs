@@ -4,7 +4,12 @@ use std::{env, fs, path::PathBuf};
 
 use ttrpc_codegen::{Codegen, Customize, ProtobufCustomize};
 
-const PROTOS: [&str; 4] = ["proto/hypervisor.proto", "proto/types.proto", "proto/oci.proto", "proto/agent.proto"];
+const PROTOS: [&str; 4] = [
+    "proto/hypervisor.proto",
+    "proto/types.proto",
+    "proto/oci.proto",
+    "proto/agent.proto",
+];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
@@ -14,7 +19,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .include("proto")
         .rust_protobuf()
         .rust_protobuf_customize(ProtobufCustomize::default().gen_mod_rs(true).lite_runtime(true))
-        .customize(Customize { async_all: true, gen_mod: true, ..Default::default() })
+        .customize(Customize {
+            async_all: true,
+            gen_mod: true,
+            ..Default::default()
+        })
         .run()?;
     // `include!` refuses inner attributes, which the generator writes at the top of each file.
     for entry in fs::read_dir(&out)? {
@@ -29,6 +38,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             fs::write(&path, kept)?;
         }
     }
-    PROTOS.iter().for_each(|proto| println!("cargo:rerun-if-changed={proto}"));
+    PROTOS
+        .iter()
+        .for_each(|proto| println!("cargo:rerun-if-changed={proto}"));
     Ok(())
 }

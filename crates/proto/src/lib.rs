@@ -1,6 +1,13 @@
 //! Wire formats: the hypervisor and agent protocols, and the boot payload of a peer pod VM.
 
-#[allow(warnings, missing_docs, unreachable_pub, unsafe_code, clippy::all, clippy::restriction)]
+#[allow(
+    warnings,
+    missing_docs,
+    unreachable_pub,
+    unsafe_code,
+    clippy::all,
+    clippy::restriction
+)]
 mod generated {
     include!(concat!(env!("OUT_DIR"), "/mod.rs"));
 }

@@ -1,4 +1,5 @@
 //! The fake keeps the contract, and its faults are those that its users must survive.
+#![allow(clippy::unwrap_used)]
 
 use std::{sync::Arc, time::Duration};
 

@@ -127,7 +127,7 @@ pub(crate) fn shared_memory(mounts: &[oci_spec::runtime::Mount]) -> Storage {
         .filter(|mount| mount.typ().as_deref() == Some("bind"))
         .and_then(|mount| mount.source().as_deref())
         .and_then(|source| statfs(source).ok())
-        .filter(|information| information.f_type as i64 == TMPFS)
+        .filter(|information| information.f_type == TMPFS)
         .map(|information| information.f_blocks * u64::try_from(information.f_bsize).unwrap_or(0))
         .filter(|size| *size > 0)
         .unwrap_or(DEFAULT_SHM_SIZE);
@@ -190,7 +190,7 @@ fn bound(mount: &Mount, source: String) -> Mount {
 fn is_tmpfs(path: &Path) -> Result<bool, Error> {
     let information = statfs(path).map_err(std::io::Error::from);
     let information = information.map_err(Error::file("inspect the file system of", path))?;
-    Ok(information.f_type as i64 == TMPFS)
+    Ok(information.f_type == TMPFS)
 }
 
 /// Kubelet keeps it at `<root>/pods/<uid>/containers/<name>/<random>`.

@@ -1,5 +1,6 @@
 //! The life of a pod: the real program between containerd's calls and an agent and adaptor that note what
 //! they are asked.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 

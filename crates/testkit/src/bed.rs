@@ -28,7 +28,11 @@ impl Output {
     /// Standard output without the last line break; panics where the command failed.
     #[track_caller]
     pub fn text(&self) -> String {
-        assert_eq!(self.code, 0, "the command failed\nstdout: {}\nstderr: {}", self.stdout, self.stderr);
+        assert_eq!(
+            self.code, 0,
+            "the command failed\nstdout: {}\nstderr: {}",
+            self.stdout, self.stderr
+        );
         self.stdout.trim_end_matches(['\n', '\r']).to_owned()
     }
 }
@@ -77,7 +81,8 @@ impl Bed {
     /// Applies one object.
     #[track_caller]
     pub fn apply(&self, object: &Value) {
-        self.kubectl_with_input(&["apply", "-f", "-"], &object.to_string()).text();
+        self.kubectl_with_input(&["apply", "-f", "-"], &object.to_string())
+            .text();
     }
 
     /// One object as the API server has it, or `None` where it is not there.
@@ -121,12 +126,17 @@ fn run(mut command: Command, input: &str) -> Output {
         // A program that ends without reading its input is no failure of the test.
         let _ = stdin.write_all(input.as_bytes());
     });
-    let output = child.wait_with_output().expect("the program's output can be read");
+    let output = child
+        .wait_with_output()
+        .expect("the program's output can be read");
     writer.join().expect("the writer does not panic");
     use std::os::unix::process::ExitStatusExt;
     Output {
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        code: output.status.code().unwrap_or_else(|| 128 + output.status.signal().unwrap_or(0)),
+        code: output
+            .status
+            .code()
+            .unwrap_or_else(|| 128 + output.status.signal().unwrap_or(0)),
     }
 }

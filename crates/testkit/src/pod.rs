@@ -57,7 +57,8 @@ impl PodBuilder {
     /// Makes the pod and does not wait for it.
     #[track_caller]
     pub fn create(self, bed: &Bed) -> Pod<'_> {
-        bed.kubectl(&["delete", "pod", &self.name, "--ignore-not-found", "--now"]).text();
+        bed.kubectl(&["delete", "pod", &self.name, "--ignore-not-found", "--now"])
+            .text();
         bed.apply(&self.object);
         Pod { bed, name: self.name }
     }
@@ -83,16 +84,19 @@ impl Pod<'_> {
     #[track_caller]
     pub fn wait_ready(&self) {
         self.wait_status("the pod is ready", |status| {
-            status["conditions"]
-                .as_array()
-                .is_some_and(|all| all.iter().any(|one| one["type"] == "Ready" && one["status"] == "True"))
+            status["conditions"].as_array().is_some_and(|all| {
+                all.iter()
+                    .any(|one| one["type"] == "Ready" && one["status"] == "True")
+            })
         });
     }
 
     /// Waits until the pod's phase is `phase`.
     #[track_caller]
     pub fn wait_phase(&self, phase: &str) {
-        self.wait_status(&format!("the pod's phase is {phase}"), |status| status["phase"] == phase);
+        self.wait_status(&format!("the pod's phase is {phase}"), |status| {
+            status["phase"] == phase
+        });
     }
 
     /// Waits until the pod's status satisfies `condition`; a failure shows status and events.
@@ -100,18 +104,27 @@ impl Pod<'_> {
     pub fn wait_status(&self, what: &str, condition: impl Fn(&Value) -> bool) -> Value {
         wait_for(&format!("{what} ({})", self.name), START_LIMIT, || {
             let status = self.status();
-            if condition(&status) { Ok(status) } else { Err(format!("{status:#}\n{}", self.events())) }
+            if condition(&status) {
+                Ok(status)
+            } else {
+                Err(format!("{status:#}\n{}", self.events()))
+            }
         })
     }
 
     /// The pod's status now.
     pub fn status(&self) -> Value {
-        self.bed.get("pod", &self.name).map_or(Value::Null, |mut pod| pod["status"].take())
+        self.bed
+            .get("pod", &self.name)
+            .map_or(Value::Null, |mut pod| pod["status"].take())
     }
 
     /// The pod's address.
     pub fn address(&self) -> String {
-        self.status()["podIP"].as_str().expect("a ready pod has an address").to_owned()
+        self.status()["podIP"]
+            .as_str()
+            .expect("a ready pod has an address")
+            .to_owned()
     }
 
     /// The status of the container `name`.
@@ -142,16 +155,21 @@ impl Pod<'_> {
 
     /// `kubectl exec -i POD -- COMMAND… < INPUT`
     pub fn exec_with_input(&self, command: &[&str], input: &str) -> Output {
-        self.bed.kubectl_with_input(&[&["exec", "-i", &self.name, "--"], command].concat(), input)
+        self.bed
+            .kubectl_with_input(&[&["exec", "-i", &self.name, "--"], command].concat(), input)
     }
 
     /// Deletes the pod as a user does, and waits until it is gone.
     #[track_caller]
     pub fn delete(self) {
-        self.bed.kubectl(&["delete", "pod", &self.name, "--timeout", "60s"]).text();
-        wait_for("the pod is gone", END_LIMIT, || match self.bed.get("pod", &self.name) {
-            None => Ok(()),
-            Some(pod) => Err(pod.to_string()),
+        self.bed
+            .kubectl(&["delete", "pod", &self.name, "--timeout", "60s"])
+            .text();
+        wait_for("the pod is gone", END_LIMIT, || {
+            match self.bed.get("pod", &self.name) {
+                None => Ok(()),
+                Some(pod) => Err(pod.to_string()),
+            }
         });
     }
 }
@@ -161,7 +179,14 @@ impl Drop for Pod<'_> {
         if std::thread::panicking() {
             eprintln!("{}: {:#}\n{}", self.name, self.status(), self.events());
         }
-        self.bed.kubectl(&["delete", "pod", &self.name, "--ignore-not-found", "--now", "--wait=false"]);
+        self.bed.kubectl(&[
+            "delete",
+            "pod",
+            &self.name,
+            "--ignore-not-found",
+            "--now",
+            "--wait=false",
+        ]);
     }
 }
 

@@ -11,11 +11,7 @@ const INTERVAL: Duration = Duration::from_millis(200);
 
 /// Waits until `condition` gives a value; panics with `what` and the last state it described.
 #[track_caller]
-pub fn wait_for<T>(
-    what: &str,
-    limit: Duration,
-    mut condition: impl FnMut() -> Result<T, String>,
-) -> T {
+pub fn wait_for<T>(what: &str, limit: Duration, mut condition: impl FnMut() -> Result<T, String>) -> T {
     let start = Instant::now();
     loop {
         match condition() {

@@ -1,4 +1,5 @@
 //! A pod's packets travel between its namespace on the node and the one in its VM.
+#![allow(clippy::unwrap_used)]
 
 mod lab;
 
@@ -8,7 +9,9 @@ use std::{
 };
 
 use lab::{Lab, run_async};
-use peerpods_tunnel::network::{self, NetworkError, WorkerTunnel, attach, create_namespace, inspect, node_address};
+use peerpods_tunnel::network::{
+    self, NetworkError, WorkerTunnel, attach, create_namespace, inspect, node_address,
+};
 
 const VNI: u32 = 555_001;
 const PORT: u16 = 4789;
@@ -21,7 +24,10 @@ fn wire(lab: &Lab) {
     lab.ip("addr add 10.244.0.1/24 dev cni0");
     lab.ip("addr add fd00:244::1/64 dev cni0 nodad");
     lab.ip("link set cni0 up");
-    lab.ip(&format!("link add veth0 mtu 8951 type veth peer name eth0 mtu 8951 netns {}", pod.display()));
+    lab.ip(&format!(
+        "link add veth0 mtu 8951 type veth peer name eth0 mtu 8951 netns {}",
+        pod.display()
+    ));
     lab.ip("link set veth0 master cni0 up");
     lab.ip_in("pod", "addr add 10.244.0.5/24 dev eth0");
     lab.ip_in("pod", "addr add fd00:244::5/64 dev eth0 nodad");
@@ -29,7 +35,10 @@ fn wire(lab: &Lab) {
     lab.ip_in("pod", "route add default via 10.244.0.1");
     lab.ip_in("pod", "route add default via fd00:244::1");
 
-    lab.ip(&format!("link add knode0 mtu 9001 type veth peer name ens3 mtu 9001 netns {}", vm.display()));
+    lab.ip(&format!(
+        "link add knode0 mtu 9001 type veth peer name ens3 mtu 9001 netns {}",
+        vm.display()
+    ));
     lab.ip("addr add 10.250.0.1/24 dev knode0");
     lab.ip("link set knode0 up");
     lab.ip("route add default via 10.250.0.254");
@@ -87,7 +96,10 @@ fn the_node_reaches_the_pod_in_its_vm_with_full_packets_of_both_families() {
         tunnel(&lab).attach().await.unwrap();
         attach_guest(&lab).await;
         let interface = lab.ip_in("podns", "address show eth0");
-        assert!(interface.contains("mtu 8951") && interface.contains("10.244.0.5/24"), "{interface}");
+        assert!(
+            interface.contains("mtu 8951") && interface.contains("10.244.0.5/24"),
+            "{interface}"
+        );
         assert_eq!(echo(&lab, "10.244.0.5"), 3 << 20);
         assert_eq!(echo(&lab, "fd00:244::5"), 3 << 20);
     });
@@ -132,7 +144,9 @@ fn what_a_crash_left_before_the_device_was_moved_is_taken_away() {
 fn a_vni_of_another_tunnel_is_named() {
     Lab::run(|lab| async move {
         wire(&lab);
-        lab.ip(&format!("link add other type vxlan id {VNI} dstport {PORT} remote 10.250.0.99"));
+        lab.ip(&format!(
+            "link add other type vxlan id {VNI} dstport {PORT} remote 10.250.0.99"
+        ));
         let refused = tunnel(&lab).attach().await.unwrap_err();
         assert!(matches!(refused, NetworkError::VniInUse(VNI)), "{refused}");
     });
@@ -144,7 +158,10 @@ fn a_namespace_without_a_pod_interface_is_named_and_detaching_from_a_gone_one_su
         let empty = lab.netns("empty");
         let refused = inspect(&empty).await.unwrap_err();
         assert!(matches!(refused, NetworkError::NoPodInterface(_)), "{refused}");
-        let gone = WorkerTunnel { netns: "/nonexistent/netns".into(), ..tunnel(&lab) };
+        let gone = WorkerTunnel {
+            netns: "/nonexistent/netns".into(),
+            ..tunnel(&lab)
+        };
         gone.detach().await.unwrap();
         assert!(matches!(gone.attach().await, Err(NetworkError::Namespace { .. })));
     });
@@ -156,7 +173,8 @@ fn the_vm_configures_its_own_link() {
         wire(&lab);
         lab.ip_in("vm", "addr flush dev ens3");
         let config: network::LinkConfig =
-            serde_json::from_str(r#"{"address":"10.250.0.101/24","gateway":"10.250.0.1","mtu":9001}"#).unwrap();
+            serde_json::from_str(r#"{"address":"10.250.0.101/24","gateway":"10.250.0.1","mtu":9001}"#)
+                .unwrap();
         lab.inside("vm", || {
             run_async(async {
                 network::loopback_up().await.unwrap();
@@ -164,7 +182,10 @@ fn the_vm_configures_its_own_link() {
             });
         });
         let routes = lab.ip_in("vm", "route");
-        assert!(routes.contains("default via 10.250.0.1") && routes.contains("10.250.0.0/24"), "{routes}");
+        assert!(
+            routes.contains("default via 10.250.0.1") && routes.contains("10.250.0.0/24"),
+            "{routes}"
+        );
         assert!(lab.ip_in("vm", "addr show lo").contains("127.0.0.1"));
     });
 }

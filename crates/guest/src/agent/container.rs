@@ -26,7 +26,7 @@ pub(super) enum Container {
     /// The pod's own: no image and no process, only an end.
     Pod { ended: watch::Sender<Option<i32>> },
     /// One with processes.
-    Workload(Workload),
+    Workload(Box<Workload>),
 }
 
 /// A container with processes.

@@ -56,7 +56,7 @@ impl Service {
                 Some("sandbox" | "pod_sandbox")
             )
         };
-        if CONTAINER_TYPES.iter().any(|key| is_pod(key)) {
+        if CONTAINER_TYPES.iter().any(is_pod) {
             place.fill(Arc::new(Container::pod()));
             return Ok(());
         }
@@ -66,7 +66,7 @@ impl Service {
         let made = self.make(&id, spec, &request.storages).await;
         match made {
             Ok(workload) => {
-                place.fill(Arc::new(Container::Workload(workload)));
+                place.fill(Arc::new(Container::Workload(Box::new(workload))));
                 Ok(())
             }
             Err(error) => {

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, Root, Spec};
+use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, Spec};
 
 use super::{Cgroup, SandboxNamespaces};
 use crate::{boot::POD_NAMESPACE, error::GuestError};
@@ -58,7 +58,7 @@ pub(crate) fn adapt(
         field,
         problem: "it is missing".to_owned(),
     };
-    let mut root = spec.root().clone().unwrap_or_else(Root::default);
+    let mut root = spec.root().clone().unwrap_or_default();
     root.set_path(rootfs.to_owned());
     spec.set_root(Some(root));
     // The pod's namespace has the name already.

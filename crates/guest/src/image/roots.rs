@@ -14,7 +14,11 @@ const LINE: usize = 64;
 /// Writes Mozilla's authorities as one PEM file.
 pub fn write_trusted_roots() -> Result<(), ImageError> {
     let path = Path::new(BUNDLE);
-    let failed = |source| ImageError::Store { action: "write", path: path.to_owned(), source };
+    let failed = |source| ImageError::Store {
+        action: "write",
+        path: path.to_owned(),
+        source,
+    };
     fs::create_dir_all(path.parent().expect("the bundle is in a folder")).map_err(failed)?;
     fs::write(path, pem()).map_err(failed)
 }
@@ -43,7 +47,9 @@ mod tests {
     #[test]
     fn the_bundle_holds_every_root() {
         let text = super::pem();
-        let read: Vec<_> = CertificateDer::pem_slice_iter(text.as_bytes()).collect::<Result<_, _>>().unwrap();
+        let read: Vec<_> = CertificateDer::pem_slice_iter(text.as_bytes())
+            .collect::<Result<_, _>>()
+            .unwrap();
         assert_eq!(read, webpki_root_certs::TLS_SERVER_ROOT_CERTS);
     }
 }

@@ -36,11 +36,19 @@ pub(super) fn render(payload: &BootPayload) -> Result<Zeroizing<String>, Payload
     if let Some(settings) = &payload.settings {
         write_file(&mut text, SETTINGS_FILE, settings)?;
     }
-    if text.len() > RENDERED_LIMIT { Err(PayloadError::TooLarge(text.len())) } else { Ok(text) }
+    if text.len() > RENDERED_LIMIT {
+        Err(PayloadError::TooLarge(text.len()))
+    } else {
+        Ok(text)
+    }
 }
 
 /// Adds one file as a literal block: JSON in one line needs no further quoting there.
-fn write_file<T: serde::Serialize>(text: &mut String, path: &'static str, value: &T) -> Result<(), PayloadError> {
+fn write_file<T: serde::Serialize>(
+    text: &mut String,
+    path: &'static str,
+    value: &T,
+) -> Result<(), PayloadError> {
     let json = Zeroizing::new(
         serde_json::to_string(value).map_err(|source| PayloadError::Content { path, source })?,
     );
@@ -61,22 +69,38 @@ pub(super) fn parse(user_data: &[u8]) -> Result<BootPayload, PayloadError> {
         Some(forwarder) => forwarder,
         None => read_file(&document, FORWARDER_FILE_OLD)?.ok_or(PayloadError::Missing(FORWARDER_FILE))?,
     };
-    Ok(BootPayload { forwarder, settings: read_file(&document, SETTINGS_FILE)? })
+    Ok(BootPayload {
+        forwarder,
+        settings: read_file(&document, SETTINGS_FILE)?,
+    })
 }
 
-fn read_file<T: DeserializeOwned>(document: &Document, path: &'static str) -> Result<Option<T>, PayloadError> {
-    let Some(file) = document.write_files.iter().find(|file| file.path == path) else { return Ok(None) };
+fn read_file<T: DeserializeOwned>(
+    document: &Document,
+    path: &'static str,
+) -> Result<Option<T>, PayloadError> {
+    let Some(file) = document.write_files.iter().find(|file| file.path == path) else {
+        return Ok(None);
+    };
     let decoded;
     let content = match file.encoding.as_deref() {
         None | Some("" | "text/plain") => file.content.as_bytes(),
         Some("b64" | "base64") => {
             let bytes = STANDARD.decode(file.content.trim());
-            decoded = Zeroizing::new(bytes.map_err(|error| PayloadError::Encoding { path, cause: error.to_string() })?);
+            decoded = Zeroizing::new(bytes.map_err(|error| PayloadError::Encoding {
+                path,
+                cause: error.to_string(),
+            })?);
             &decoded
         }
         Some(encoding) => {
-            return Err(PayloadError::Encoding { path, cause: format!("encoding {encoding:?} is not supported") });
+            return Err(PayloadError::Encoding {
+                path,
+                cause: format!("encoding {encoding:?} is not supported"),
+            });
         }
     };
-    serde_json::from_slice(content).map(Some).map_err(|source| PayloadError::Content { path, source })
+    serde_json::from_slice(content)
+        .map(Some)
+        .map_err(|source| PayloadError::Content { path, source })
 }

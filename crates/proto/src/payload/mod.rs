@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 pub use error::PayloadError;
-pub use network::{IpNet, InvalidIpNet, Neighbor, PodNetwork, Route, TunnelType};
+pub use network::{InvalidIpNet, IpNet, Neighbor, PodNetwork, Route, TunnelType};
 pub use secret::{JoinSecret, SecretText};
 
 /// EC2 refuses user data of more bytes than this.

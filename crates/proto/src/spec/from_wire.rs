@@ -40,7 +40,10 @@ pub(super) fn process(wire: &oci::Process) -> Value {
         "oomScoreAdj": wire.OOMScoreAdj,
         "selinuxLabel": wire.SelinuxLabel,
     }));
-    value["user"] = wire.User.as_ref().map_or_else(|| json!({"uid": 0, "gid": 0}), user);
+    value["user"] = wire
+        .User
+        .as_ref()
+        .map_or_else(|| json!({"uid": 0, "gid": 0}), user);
     value
 }
 

@@ -119,7 +119,10 @@ pub(super) fn resources_to_wire(json: &Value) -> oci::LinuxResources {
             Mems: text(cpu, "mems"),
             ..Default::default()
         }),
-        Pids: object(json, "pids", |pids| oci::LinuxPids { Limit: signed(pids, "limit"), ..Default::default() }),
+        Pids: object(json, "pids", |pids| oci::LinuxPids {
+            Limit: signed(pids, "limit"),
+            ..Default::default()
+        }),
         HugepageLimits: list(json, "hugepageLimits", |limit| oci::LinuxHugepageLimit {
             Pagesize: text(limit, "pageSize"),
             Limit: number(limit, "limit"),
@@ -172,7 +175,10 @@ fn seccomp_to_wire(json: &Value) -> oci::LinuxSeccomp {
         Syscalls: list(json, "syscalls", |rule| oci::LinuxSyscall {
             Names: texts(rule, "names"),
             Action: text(rule, "action"),
-            ErrnoRet: rule["errnoRet"].as_u64().and_then(|code| code.try_into().ok()).map(oci::linux_syscall::ErrnoRet::Errnoret),
+            ErrnoRet: rule["errnoRet"]
+                .as_u64()
+                .and_then(|code| code.try_into().ok())
+                .map(oci::linux_syscall::ErrnoRet::Errnoret),
             Args: list(rule, "args", |argument| oci::LinuxSeccompArg {
                 Index: number(argument, "index"),
                 Value: number(argument, "value"),

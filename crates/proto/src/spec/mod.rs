@@ -102,17 +102,30 @@ mod read {
     }
 
     pub(super) fn list<T>(value: &Value, key: &str, item: impl Fn(&Value) -> T) -> Vec<T> {
-        value[key].as_array().map(|items| items.iter().map(item).collect()).unwrap_or_default()
+        value[key]
+            .as_array()
+            .map(|items| items.iter().map(item).collect())
+            .unwrap_or_default()
     }
 
     pub(super) fn map(value: &Value, key: &str) -> HashMap<String, String> {
         let entries = value[key].as_object().into_iter().flatten();
-        entries.map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned())).collect()
+        entries
+            .map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned()))
+            .collect()
     }
 
-    pub(super) fn object<T>(value: &Value, key: &str, convert: impl FnOnce(&Value) -> T) -> protobuf::MessageField<T> {
+    pub(super) fn object<T>(
+        value: &Value,
+        key: &str,
+        convert: impl FnOnce(&Value) -> T,
+    ) -> protobuf::MessageField<T> {
         let member = &value[key];
-        if member.is_object() { protobuf::MessageField::some(convert(member)) } else { protobuf::MessageField::none() }
+        if member.is_object() {
+            protobuf::MessageField::some(convert(member))
+        } else {
+            protobuf::MessageField::none()
+        }
     }
 }
 

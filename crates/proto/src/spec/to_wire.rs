@@ -38,7 +38,9 @@ pub(super) fn process(json: &Value) -> oci::Process {
             UID: number32(user, "uid"),
             GID: number32(user, "gid"),
             AdditionalGids: list(user, "additionalGids", |gid| {
-                gid.as_u64().and_then(|gid| gid.try_into().ok()).unwrap_or(u32::MAX)
+                gid.as_u64()
+                    .and_then(|gid| gid.try_into().ok())
+                    .unwrap_or(u32::MAX)
             }),
             Username: text(user, "username"),
             ..Default::default()

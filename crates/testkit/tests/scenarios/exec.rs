@@ -15,16 +15,24 @@ scenario!(exec_passes_input_output_and_exit_code, bed, runtime, {
     assert!(missing.stderr.contains("no-such-program"), "{}", missing.stderr);
 });
 
-scenario!(exec_that_ignores_its_input_does_not_block_another, bed, runtime, {
-    let pod = PodBuilder::new("stdin", runtime, vec![container("main", "sleep 1000")]).start(bed);
-    let (program, name) = (bed.program("kubectl"), &pod.name);
-    let script = format!(
-        "yes | head -c 1000000 | {program} exec -i {name} -- sleep 1000 & \
-         for i in 1 2 3; do {program} exec {name} -- echo alive; done; kill %1"
-    );
-    let output = std::process::Command::new("bash").args(["-mc", &script]).output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "alive\nalive\nalive\n");
-});
+scenario!(
+    exec_that_ignores_its_input_does_not_block_another,
+    bed,
+    runtime,
+    {
+        let pod = PodBuilder::new("stdin", runtime, vec![container("main", "sleep 1000")]).start(bed);
+        let (program, name) = (bed.program("kubectl"), &pod.name);
+        let script = format!(
+            "yes | head -c 1000000 | {program} exec -i {name} -- sleep 1000 & \
+         blocked=$!; for i in 1 2 3; do {program} exec {name} -- echo alive; done; kill $blocked"
+        );
+        let output = std::process::Command::new("bash")
+            .args(["-c", &script])
+            .output()
+            .unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "alive\nalive\nalive\n");
+    }
+);
 
 scenario!(exec_gives_a_terminal_with_the_size_of_the_window, bed, runtime, {
     let pod = PodBuilder::new("tty", runtime, vec![container("main", "sleep 1000")]).start(bed);

@@ -10,7 +10,11 @@ const LIMIT: Duration = Duration::from_secs(120);
 fn wait_told(pod: &Pod<'_>, parts: &[&str]) {
     wait_for(&format!("status or events name {parts:?}"), LIMIT, || {
         let told = format!("{}\n{}", pod.status(), pod.events());
-        if parts.iter().all(|part| told.contains(part)) { Ok(()) } else { Err(told) }
+        if parts.iter().all(|part| told.contains(part)) {
+            Ok(())
+        } else {
+            Err(told)
+        }
     });
 }
 
@@ -47,7 +51,8 @@ fn a_vm_that_cannot_be_made_is_named() {
 fn a_vm_that_does_not_boot_shows_its_last_words() {
     let bed = Bed::connect();
     // An image directory whose kernel is no kernel.
-    let made = "d=/run/peerpod/images/broken; mkdir -p $d; echo broken > $d/vmlinuz; echo broken > $d/initrd.img";
+    let made =
+        "d=/run/peerpod/images/broken; mkdir -p $d; echo broken > $d/vmlinuz; echo broken > $d/initrd.img";
     bed.enter(&["sh", "-c", made]).text();
     let pod = PodBuilder::new("no-boot", Runtime::PeerPod, vec![container("main", "sleep 1000")])
         .annotation("io.katacontainers.config.hypervisor.image", "broken")

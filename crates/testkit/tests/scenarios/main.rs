@@ -1,4 +1,5 @@
 //! What a user of peer pods sees, on the real Kubernetes of the test bed.
+#![allow(clippy::unwrap_used)]
 
 mod exec;
 mod failures;

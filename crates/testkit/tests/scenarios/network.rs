@@ -16,8 +16,20 @@ fn server<'bed>(bed: &'bed Bed, name: &str, runtime: Runtime) -> Pod<'bed> {
 #[track_caller]
 fn fetch(pod: &Pod<'_>, host: &str) -> String {
     wait_for(&format!("{} fetches http://{host}/", pod.name), LIMIT, || {
-        let output = pod.exec(&["timeout", "5", "wget", "-q", "-O", "-", &format!("http://{host}/")]);
-        if output.code == 0 { Ok(output.text()) } else { Err(output.stderr) }
+        let output = pod.exec(&[
+            "timeout",
+            "5",
+            "wget",
+            "-q",
+            "-O",
+            "-",
+            &format!("http://{host}/"),
+        ]);
+        if output.code == 0 {
+            Ok(output.text())
+        } else {
+            Err(output.stderr)
+        }
     })
 }
 
@@ -25,35 +37,62 @@ scenario!(the_node_reaches_the_pod, bed, runtime, {
     let pod = server(bed, "from-node", runtime);
     let url = format!("http://{}/", pod.address());
     let answer = wait_for("the node fetches a page from the pod", LIMIT, || {
-        let output = bed.enter(&["busybox", "timeout", "5", "busybox", "wget", "-q", "-O", "-", &url]);
-        if output.code == 0 { Ok(output.text()) } else { Err(output.stderr) }
+        let output = bed.enter(&[
+            "busybox", "timeout", "5", "busybox", "wget", "-q", "-O", "-", &url,
+        ]);
+        if output.code == 0 {
+            Ok(output.text())
+        } else {
+            Err(output.stderr)
+        }
     });
     assert_eq!(answer, pod.name);
 });
 
-scenario!(pods_of_both_kinds_reach_each_other_by_address_service_and_name, bed, runtime, {
-    let pod = server(bed, "web", runtime);
-    let other_kind = if runtime == Runtime::Runc { Runtime::PeerPod } else { Runtime::Runc };
-    let peer = server(bed, &format!("peer-of-{}", runtime.suffix()), other_kind);
-    assert_eq!(fetch(&peer, &pod.address()), pod.name);
-    assert_eq!(fetch(&pod, &peer.address()), peer.name);
-    bed.apply(&json!({
-        "apiVersion": "v1", "kind": "Service", "metadata": {"name": pod.name},
-        "spec": {"selector": {"app": pod.name}, "ports": [{"port": 80}]},
-    }));
-    let service = bed.get("service", &pod.name).expect("the service is there");
-    let cluster_ip = service["spec"]["clusterIP"].as_str().expect("it has an address").to_owned();
-    assert_eq!(fetch(&peer, &cluster_ip), pod.name);
-    assert_eq!(fetch(&pod, &cluster_ip), pod.name, "a pod reaches itself through its service");
-    let name = format!("{}.default.svc.cluster.local", pod.name);
-    assert_eq!(fetch(&peer, &name), pod.name);
-    bed.kubectl(&["delete", "service", &pod.name]).text();
-});
+scenario!(
+    pods_of_both_kinds_reach_each_other_by_address_service_and_name,
+    bed,
+    runtime,
+    {
+        let pod = server(bed, "web", runtime);
+        let other_kind = if runtime == Runtime::Runc {
+            Runtime::PeerPod
+        } else {
+            Runtime::Runc
+        };
+        let peer = server(bed, &format!("peer-of-{}", runtime.suffix()), other_kind);
+        assert_eq!(fetch(&peer, &pod.address()), pod.name);
+        assert_eq!(fetch(&pod, &peer.address()), peer.name);
+        bed.apply(&json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": pod.name},
+            "spec": {"selector": {"app": pod.name}, "ports": [{"port": 80}]},
+        }));
+        let service = bed.get("service", &pod.name).expect("the service is there");
+        let cluster_ip = service["spec"]["clusterIP"]
+            .as_str()
+            .expect("it has an address")
+            .to_owned();
+        assert_eq!(fetch(&peer, &cluster_ip), pod.name);
+        assert_eq!(
+            fetch(&pod, &cluster_ip),
+            pod.name,
+            "a pod reaches itself through its service"
+        );
+        let name = format!("{}.default.svc.cluster.local", pod.name);
+        assert_eq!(fetch(&peer, &name), pod.name);
+        bed.kubectl(&["delete", "service", &pod.name]).text();
+    }
+);
 
 scenario!(the_pod_reaches_the_api_server_and_the_outside, bed, runtime, {
     let pod = PodBuilder::new("out", runtime, vec![container("main", "sleep 1000")]).start(bed);
-    let connect = |host: &str, port: &str| pod.exec(&["timeout", "10", "nc", "-w", "5", host, port, "-e", "true"]);
-    assert_eq!(connect("10.96.0.1", "443").code, 0, "the API server's service is not reached");
+    let connect =
+        |host: &str, port: &str| pod.exec(&["timeout", "10", "nc", "-w", "5", host, port, "-e", "true"]);
+    assert_eq!(
+        connect("10.96.0.1", "443").code,
+        0,
+        "the API server's service is not reached"
+    );
     assert!(!fetch(&pod, "198.51.100.1").is_empty());
 });
 
@@ -63,7 +102,19 @@ fn full_size_packets_pass_the_tunnel() {
     let pod = PodBuilder::new("mtu", Runtime::PeerPod, vec![container("main", "sleep 1000")]).start(&bed);
     let mtu: u32 = pod.shell("cat /sys/class/net/eth0/mtu").parse().unwrap();
     let node = bed.enter(&["cat", "/sys/class/net/cni0/mtu"]).text();
-    assert_eq!(mtu.to_string(), node, "the path carries the pod network's full packets");
-    let ping = bed.enter(&["busybox", "ping", "-c", "1", "-s", &(mtu - 28).to_string(), &pod.address()]);
+    assert_eq!(
+        mtu.to_string(),
+        node,
+        "the path carries the pod network's full packets"
+    );
+    let ping = bed.enter(&[
+        "busybox",
+        "ping",
+        "-c",
+        "1",
+        "-s",
+        &(mtu - 28).to_string(),
+        &pod.address(),
+    ]);
     assert_eq!(ping.code, 0, "{}", ping.stdout);
 }

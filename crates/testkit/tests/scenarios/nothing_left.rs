@@ -13,7 +13,12 @@ fn traces(bed: &Bed, sandbox: &str) -> BTreeSet<String> {
          find /sys/fs/cgroup /run /var/lib/cloud-api-adaptor -name '*{sandbox}*' 2>/dev/null"
     );
     let output = bed.enter(&["sh", "-c", &script]);
-    output.stdout.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
+    output
+        .stdout
+        .lines()
+        .filter(|line| !line.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 /// All VMs and tunnel devices of the node.
@@ -21,7 +26,12 @@ fn machines_and_devices(bed: &Bed) -> BTreeSet<String> {
     let script = "ls /run/peerpod/instances 2>/dev/null; ls /sys/class/net | grep -E '^(ppvxlan|ppt)'; \
                   for n in /run/netns/*; do nsenter --net=$n ls /sys/class/net 2>/dev/null | grep vxlan; done";
     let output = bed.enter(&["sh", "-c", script]);
-    output.stdout.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
+    output
+        .stdout
+        .lines()
+        .filter(|line| !line.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 fn sandbox_of(bed: &Bed, pod: &str) -> String {
@@ -39,10 +49,17 @@ fn a_deleted_pod_leaves_nothing() {
     let sandbox = sandbox_of(&bed, &pod.name);
     assert_eq!(sandbox.len(), 64, "the sandbox of the pod is found");
     let before = machines_and_devices(&bed);
-    assert!(!traces(&bed, &sandbox).is_empty() && !before.is_empty(), "a running pod is seen");
+    assert!(
+        !traces(&bed, &sandbox).is_empty() && !before.is_empty(),
+        "a running pod is seen"
+    );
     pod.delete();
     wait_for("nothing of the sandbox is left", Duration::from_secs(20), || {
         let left = traces(&bed, &sandbox);
-        if left.is_empty() { Ok(()) } else { Err(format!("{left:#?}")) }
+        if left.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("{left:#?}"))
+        }
     });
 }

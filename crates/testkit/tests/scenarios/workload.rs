@@ -3,19 +3,27 @@
 use peerpods_testkit::{Bed, PodBuilder, Runtime, container, scenario};
 use serde_json::json;
 
-scenario!(command_arguments_environment_directory_and_user_are_those_of_the_spec, bed, runtime, {
-    let mut main = container("main", "");
-    main["command"] = json!(["sh", "-c", "echo $0 $1 $GREETING; pwd; id -u; id -g; sleep 1000"]);
-    main["args"] = json!(["first", "second"]);
-    main["env"] = json!([{"name": "GREETING", "value": "hello world"}]);
-    main["workingDir"] = json!("/tmp");
-    main["securityContext"] = json!({"runAsUser": 1000, "runAsGroup": 1001});
-    let pod = PodBuilder::new("spec", runtime, vec![main]).start(bed);
-    assert_eq!(pod.logs(&[]).text(), "first second hello world\n/tmp\n1000\n1001");
-});
+scenario!(
+    command_arguments_environment_directory_and_user_are_those_of_the_spec,
+    bed,
+    runtime,
+    {
+        let mut main = container("main", "");
+        main["command"] = json!(["sh", "-c", "echo $0 $1 $GREETING; pwd; id -u; id -g; sleep 1000"]);
+        main["args"] = json!(["first", "second"]);
+        main["env"] = json!([{"name": "GREETING", "value": "hello world"}]);
+        main["workingDir"] = json!("/tmp");
+        main["securityContext"] = json!({"runAsUser": 1000, "runAsGroup": 1001});
+        let pod = PodBuilder::new("spec", runtime, vec![main]).start(bed);
+        assert_eq!(pod.logs(&[]).text(), "first second hello world\n/tmp\n1000\n1001");
+    }
+);
 
 scenario!(two_containers_share_the_network_and_nothing_else, bed, runtime, {
-    let server = container("server", "mkdir /www; echo served > /www/index.html; httpd -f -p 8080 -h /www");
+    let server = container(
+        "server",
+        "mkdir /www; echo served > /www/index.html; httpd -f -p 8080 -h /www",
+    );
     let client = container("client", "sleep 1000");
     let pod = PodBuilder::new("two", runtime, vec![server, client]).start(bed);
     let fetch = "until wget -q -O - http://127.0.0.1:8080/; do sleep 0.2; done";

@@ -37,7 +37,10 @@ pub async fn join(
 ) -> Result<ServerKeyPin, ChannelError> {
     let credentials = KeyedCertificate::parse(&identity.certificate_pem, &identity.key_pem)?;
     let mut stream = dial(address, credentials, Expected::Anyone, JOIN_PROTOCOL).await?;
-    let handshake = |error: rustls::Error| ChannelError::Handshake { address, source: io::Error::other(error) };
+    let handshake = |error: rustls::Error| ChannelError::Handshake {
+        address,
+        source: io::Error::other(error),
+    };
     let session = stream.get_ref().1;
     let certificate = session.peer_certificates().and_then(<[_]>::first);
     let certificate = certificate.ok_or_else(|| handshake(rustls::Error::NoCertificatesPresented))?;
@@ -51,7 +54,11 @@ pub async fn join(
         stream.read_exact(&mut answer).await
     };
     match timeout(HANDSHAKE_LIMIT, exchange).await {
-        Err(_) => Err(ChannelError::Timeout { address, action: "answer the join", limit: HANDSHAKE_LIMIT }),
+        Err(_) => Err(ChannelError::Timeout {
+            address,
+            action: "answer the join",
+            limit: HANDSHAKE_LIMIT,
+        }),
         Ok(Err(_)) => Err(ChannelError::Refused(address)),
         Ok(Ok(_)) if prover.is_proof_of(Side::Guest, &answer) => Ok(pin),
         Ok(Ok(_)) => Err(ChannelError::WrongProof(address)),
@@ -63,7 +70,8 @@ pub async fn join(
 /// # Errors
 /// [`ChannelError`]; a guest with another key than the pinned one is a [`ChannelError::Handshake`].
 pub async fn connect(connection: &Connection) -> Result<TlsStream<TcpStream>, ChannelError> {
-    let credentials = KeyedCertificate::parse(&connection.client_certificate_pem, &connection.client_key_pem)?;
+    let credentials =
+        KeyedCertificate::parse(&connection.client_certificate_pem, &connection.client_key_pem)?;
     let expected = Expected::Pinned(connection.server_key);
     dial(connection.address, credentials, expected, AGENT_PROTOCOL).await
 }
@@ -76,14 +84,22 @@ async fn dial(
 ) -> Result<TlsStream<TcpStream>, ChannelError> {
     let config = Arc::new(config(credentials, expected, protocol)?);
     let connected = timeout(CONNECT_LIMIT, TcpStream::connect(address)).await;
-    let connected = connected.map_err(|_| ChannelError::Timeout { address, action: "connect", limit: CONNECT_LIMIT })?;
+    let connected = connected.map_err(|_| ChannelError::Timeout {
+        address,
+        action: "connect",
+        limit: CONNECT_LIMIT,
+    })?;
     let unreachable = |source| ChannelError::Connect { address, source };
     let stream = connected.map_err(unreachable)?;
     socket::configure(&stream).map_err(unreachable)?;
     let name = ServerName::try_from(SERVER_NAME).expect("it is a valid DNS name");
     let shaken = timeout(HANDSHAKE_LIMIT, TlsConnector::from(config).connect(name, stream)).await;
     let stream = shaken
-        .map_err(|_| ChannelError::Timeout { address, action: "agree on TLS", limit: HANDSHAKE_LIMIT })?
+        .map_err(|_| ChannelError::Timeout {
+            address,
+            action: "agree on TLS",
+            limit: HANDSHAKE_LIMIT,
+        })?
         .map_err(|source| ChannelError::Handshake { address, source })?;
     if stream.get_ref().1.alpn_protocol() == Some(protocol) {
         return Ok(stream);
@@ -92,9 +108,15 @@ async fn dial(
     Err(ChannelError::Handshake { address, source })
 }
 
-fn config(credentials: KeyedCertificate, expected: Expected, protocol: &[u8]) -> Result<ClientConfig, ChannelError> {
-    let unusable =
-        |error: rustls::Error| ChannelError::Credentials { what: "client certificate", cause: error.to_string() };
+fn config(
+    credentials: KeyedCertificate,
+    expected: Expected,
+    protocol: &[u8],
+) -> Result<ClientConfig, ChannelError> {
+    let unusable = |error: rustls::Error| ChannelError::Credentials {
+        what: "client certificate",
+        cause: error.to_string(),
+    };
     let provider = provider();
     let mut config = ClientConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&TLS13])

@@ -1,12 +1,6 @@
 //! `connect.json`: all that a shim needs to dial its VM itself.
 
-use std::{
-    fs, io,
-    io::Write,
-    net::SocketAddr,
-    os::unix::fs::OpenOptionsExt,
-    path::Path,
-};
+use std::{fs, io, io::Write, net::SocketAddr, os::unix::fs::OpenOptionsExt, path::Path};
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -49,15 +43,23 @@ impl Connection {
     /// # Errors
     /// [`ChannelError::File`].
     pub fn write(&self, path: &Path) -> Result<(), ChannelError> {
-        let failed = |source| ChannelError::File { action: "write", path: path.to_owned(), source };
+        let failed = |source| ChannelError::File {
+            action: "write",
+            path: path.to_owned(),
+            source,
+        };
         let json = Zeroizing::new(serde_json::to_vec(self).expect("a connection is plain data"));
         let partial = path.with_extension("partial");
         match fs::remove_file(&partial) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
             Ok(()) | Err(_) => {}
         }
-        let mut file =
-            fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial).map_err(failed)?;
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&partial)
+            .map_err(failed)?;
         file.write_all(&json).map_err(failed)?;
         fs::rename(&partial, path).map_err(failed)
     }
@@ -67,7 +69,11 @@ impl Connection {
     /// # Errors
     /// [`ChannelError::File`]: it is not there, or not what [`Connection::write`] wrote.
     pub fn read(path: &Path) -> Result<Self, ChannelError> {
-        let failed = |source| ChannelError::File { action: "read", path: path.to_owned(), source };
+        let failed = |source| ChannelError::File {
+            action: "read",
+            path: path.to_owned(),
+            source,
+        };
         let file = fs::File::open(path).map_err(failed)?;
         let mut json = Zeroizing::new(Vec::new());
         io::Read::read_to_end(&mut io::Read::take(file, FILE_LIMIT), &mut json).map_err(failed)?;

@@ -82,7 +82,10 @@ impl ChannelError {
             Self::Connect { .. } | Self::Timeout { .. } => true,
             // A guest that dies while it boots resets its connections; every other end of a handshake is a refusal.
             Self::Handshake { source, .. } => {
-                matches!(source.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
+                matches!(
+                    source.kind(),
+                    io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+                )
             }
             Self::Issue(_)
             | Self::Credentials { .. }

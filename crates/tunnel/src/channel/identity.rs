@@ -1,8 +1,8 @@
 //! Who is who: a sandbox's client certificate under an authority of its own, and the guest's key.
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject};
 use serde::{Deserialize, Serialize};
@@ -80,25 +80,38 @@ impl KeyedCertificate {
         params.distinguished_name = name("peerpods guest");
         let certificate = params.self_signed(&key).map_err(ChannelError::Issue)?;
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        Ok(Self { chain: vec![certificate.der().clone()], key })
+        Ok(Self {
+            chain: vec![certificate.der().clone()],
+            key,
+        })
     }
 
     /// Reads both from PEM.
     pub(super) fn parse(certificate_pem: &str, key_pem: &str) -> Result<Self, ChannelError> {
         let chain = certificates("certificate", certificate_pem)?;
-        let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes())
-            .map_err(|error| ChannelError::Credentials { what: "private key", cause: error.to_string() })?;
+        let key =
+            PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).map_err(|error| ChannelError::Credentials {
+                what: "private key",
+                cause: error.to_string(),
+            })?;
         Ok(Self { chain, key })
     }
 }
 
 /// All certificates of a PEM text; at least one.
-pub(super) fn certificates(what: &'static str, pem: &str) -> Result<Vec<CertificateDer<'static>>, ChannelError> {
+pub(super) fn certificates(
+    what: &'static str,
+    pem: &str,
+) -> Result<Vec<CertificateDer<'static>>, ChannelError> {
     let unusable = |cause: String| ChannelError::Credentials { what, cause };
     let found = CertificateDer::pem_slice_iter(pem.as_bytes())
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| unusable(error.to_string()))?;
-    if found.is_empty() { Err(unusable("it is no PEM certificate".to_owned())) } else { Ok(found) }
+    if found.is_empty() {
+        Err(unusable("it is no PEM certificate".to_owned()))
+    } else {
+        Ok(found)
+    }
 }
 
 fn name(common: &str) -> DistinguishedName {

@@ -89,7 +89,11 @@ impl AgentListener {
         let address = listener.local_addr().map_err(failed)?;
         let (sender, accepted) = mpsc::channel(BACKLOG);
         let task = tokio::spawn(serve(listener, gate, sender));
-        Ok(Self { address, accepted, task })
+        Ok(Self {
+            address,
+            accepted,
+            task,
+        })
     }
 
     /// The address listened on.
@@ -109,7 +113,10 @@ impl AgentListener {
 async fn serve(listener: TcpListener, gate: Arc<Gate>, sender: mpsc::Sender<AgentStream>) {
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES_LIMIT));
     loop {
-        let permit = Arc::clone(&handshakes).acquire_owned().await.expect("the semaphore is never closed");
+        let permit = Arc::clone(&handshakes)
+            .acquire_owned()
+            .await
+            .expect("the semaphore is never closed");
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -134,11 +141,16 @@ async fn serve(listener: TcpListener, gate: Arc<Gate>, sender: mpsc::Sender<Agen
 impl Gate {
     fn new(config: ListenerConfig) -> Result<Self, ChannelError> {
         let unusable = |what: &'static str| {
-            move |error: &dyn std::fmt::Display| ChannelError::Credentials { what, cause: error.to_string() }
+            move |error: &dyn std::fmt::Display| ChannelError::Credentials {
+                what,
+                cause: error.to_string(),
+            }
         };
         let mut roots = RootCertStore::empty();
         for certificate in certificates("client authority", &config.client_ca_pem)? {
-            roots.add(certificate).map_err(|error| unusable("client authority")(&error))?;
+            roots
+                .add(certificate)
+                .map_err(|error| unusable("client authority")(&error))?;
         }
         let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
             .build()
@@ -189,7 +201,10 @@ impl Gate {
     async fn answer_join(&self, mut stream: AgentStream) -> io::Result<()> {
         let mut proof = [0; PROOF_BYTES];
         stream.read_exact(&mut proof).await?;
-        let secret = self.secret().clone().ok_or_else(|| io::Error::other("the join secret is spent"))?;
+        let secret = self
+            .secret()
+            .clone()
+            .ok_or_else(|| io::Error::other("the join secret is spent"))?;
         let prover = Prover::new(&secret, stream.get_ref().1).map_err(io::Error::other)?;
         if !prover.is_proof_of(Side::Worker, &proof) {
             return Err(io::Error::other("it does not know the join secret"));

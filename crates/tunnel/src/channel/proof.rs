@@ -28,7 +28,10 @@ impl Prover {
     /// Binds the secret to a session whose handshake is complete.
     pub(super) fn new<Data>(secret: &JoinSecret, session: &ConnectionCommon<Data>) -> Result<Self, Error> {
         let exported = session.export_keying_material([0; EXPORTED_BYTES], EXPORTER_LABEL, None)?;
-        Ok(Self { key: hmac::Key::new(hmac::HMAC_SHA256, secret.expose()), exported })
+        Ok(Self {
+            key: hmac::Key::new(hmac::HMAC_SHA256, secret.expose()),
+            exported,
+        })
     }
 
     /// The proof that `side` sends.

@@ -52,7 +52,13 @@ pub async fn configure_link(config: &LinkConfig) -> Result<(), NetworkError> {
         .collect();
     ethernet.sort_by_key(|link| link.index);
     let link = ethernet.first().ok_or(NetworkError::NoEthernet)?;
-    netlink.change(&link.name, "start the device", device(link.index).mtu(config.mtu).up()).await?;
+    netlink
+        .change(
+            &link.name,
+            "start the device",
+            device(link.index).mtu(config.mtu).up(),
+        )
+        .await?;
     netlink.add_address(link, config.address).await?;
     netlink.add_route(link, Some(config.address), None).await?;
     match config.gateway {
@@ -68,22 +74,39 @@ pub async fn configure_link(config: &LinkConfig) -> Result<(), NetworkError> {
 pub async fn attach(network: &PodNetwork, netns: &Path) -> Result<(), NetworkError> {
     let root = Netlink::here()?;
     let remote = network.worker_node_ip.address;
-    root.add_vxlan(UNMOVED_NAME, network.vxlan_id, network.vxlan_port, remote).await?;
-    let made = root.link(UNMOVED_NAME).await?.ok_or(NetworkError::VniInUse(network.vxlan_id))?;
-    let mtu = network.mtu.min(path_mtu(&root).await?.saturating_sub(overhead(remote)));
-    let namespace = std::fs::File::open(netns)
-        .map_err(|source| NetworkError::Namespace { path: netns.to_owned(), source })?;
+    root.add_vxlan(UNMOVED_NAME, network.vxlan_id, network.vxlan_port, remote)
+        .await?;
+    let made = root
+        .link(UNMOVED_NAME)
+        .await?
+        .ok_or(NetworkError::VniInUse(network.vxlan_id))?;
+    let mtu = network
+        .mtu
+        .min(path_mtu(&root).await?.saturating_sub(overhead(remote)));
+    let namespace = std::fs::File::open(netns).map_err(|source| NetworkError::Namespace {
+        path: netns.to_owned(),
+        source,
+    })?;
     let change = device(made.index)
         .address(parse_mac(&network.pod_hw_addr)?)
         .mtu(mtu)
         .name(network.interface.as_str())
         .setns_by_fd(namespace.as_raw_fd());
-    root.change(&network.interface, "move into the pod's namespace the device", change).await?;
+    root.change(
+        &network.interface,
+        "move into the pod's namespace the device",
+        change,
+    )
+    .await?;
 
     let pod = Netlink::inside(netns)?;
     start_loopback(&pod).await?;
-    let interface = pod.link(&network.interface).await?.ok_or(NetworkError::NoEthernet)?;
-    pod.change(&interface.name, "start the device", device(interface.index).up()).await?;
+    let interface = pod
+        .link(&network.interface)
+        .await?
+        .ok_or(NetworkError::NoEthernet)?;
+    pod.change(&interface.name, "start the device", device(interface.index).up())
+        .await?;
     configure(&pod, &interface, network).await
 }
 
@@ -93,15 +116,22 @@ async fn configure(pod: &Netlink, interface: &Link, network: &PodNetwork) -> Res
     }
     // A gateway must be reachable before a route through it is taken, and may be known only as a neighbour.
     for neighbour in &network.neighbors {
-        let add = pod.handle().neighbours().add(interface.index, neighbour.ip).replace();
-        let add = add.state(NeighbourState::Permanent).link_layer_address(&parse_mac(&neighbour.hw_addr)?);
+        let add = pod
+            .handle()
+            .neighbours()
+            .add(interface.index, neighbour.ip)
+            .replace();
+        let add = add
+            .state(NeighbourState::Permanent)
+            .link_layer_address(&parse_mac(&neighbour.hw_addr)?);
         add.execute().await.map_err(|error| NetworkError::Protocol {
             action: "add the neighbour",
             subject: neighbour.ip.to_string(),
             cause: error.to_string(),
         })?;
     }
-    let (links, gateways): (Vec<&Route>, Vec<&Route>) = network.routes.iter().partition(|route| route.gw.is_none());
+    let (links, gateways): (Vec<&Route>, Vec<&Route>) =
+        network.routes.iter().partition(|route| route.gw.is_none());
     for route in links.into_iter().chain(gateways) {
         pod.add_route(interface, route.dst, route.gw).await?;
     }
@@ -109,20 +139,33 @@ async fn configure(pod: &Netlink, interface: &Link, network: &PodNetwork) -> Res
 }
 
 async fn start_loopback(netlink: &Netlink) -> Result<(), NetworkError> {
-    let Some(loopback) = netlink.link("lo").await? else { return Ok(()) };
-    netlink.change("lo", "start the device", device(loopback.index).up()).await
+    let Some(loopback) = netlink.link("lo").await? else {
+        return Ok(());
+    };
+    netlink
+        .change("lo", "start the device", device(loopback.index).up())
+        .await
 }
 
 /// The MTU of the VM's way to the worker: that of its Ethernet devices.
 async fn path_mtu(netlink: &Netlink) -> Result<u32, NetworkError> {
     let links = netlink.links().await?;
-    let ethernet = links.iter().filter(|link| link.header.link_layer_type == LinkLayerType::Ether);
-    let mtus = ethernet.filter_map(read_link).filter(|link| link.name != UNMOVED_NAME).map(|link| link.mtu);
+    let ethernet = links
+        .iter()
+        .filter(|link| link.header.link_layer_type == LinkLayerType::Ether);
+    let mtus = ethernet
+        .filter_map(read_link)
+        .filter(|link| link.name != UNMOVED_NAME)
+        .map(|link| link.mtu);
     mtus.min().ok_or(NetworkError::NoEthernet)
 }
 
 fn overhead(remote: IpAddr) -> u32 {
-    if remote.is_ipv4() { OVERHEAD_IPV4 } else { OVERHEAD_IPV6 }
+    if remote.is_ipv4() {
+        OVERHEAD_IPV4
+    } else {
+        OVERHEAD_IPV6
+    }
 }
 
 fn parse_mac(text: &str) -> Result<Vec<u8>, NetworkError> {

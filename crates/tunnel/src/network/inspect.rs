@@ -41,7 +41,9 @@ impl PodInterface {
     pub fn to_pod_network(&self, node: IpNet, vni: u32, port: u16, index: u32) -> PodNetwork {
         let mut addresses = self.addresses.iter().copied();
         PodNetwork {
-            pod_ip: addresses.next().expect("a pod interface has an address: `inspect` checked it"),
+            pod_ip: addresses
+                .next()
+                .expect("a pod interface has an address: `inspect` checked it"),
             further_pod_ips: addresses.collect(),
             pod_hw_addr: self.mac.clone(),
             interface: self.name.clone(),
@@ -67,7 +69,10 @@ pub async fn inspect(netns: &Path) -> Result<PodInterface, NetworkError> {
     let netlink = Netlink::inside(netns)?;
     let routes = routes(&netlink).await?;
     let links: Vec<Link> = netlink.links().await?.iter().filter_map(read_link).collect();
-    let default = routes.iter().find(|route| destination(route).is_none()).and_then(device_of);
+    let default = routes
+        .iter()
+        .find(|route| destination(route).is_none())
+        .and_then(device_of);
     let is_pod_interface = |link: &&Link| match default {
         Some(index) => link.index == index,
         None => link.name != "lo" && link.name != super::worker::TUNNEL_NAME,
@@ -83,7 +88,11 @@ pub async fn inspect(netns: &Path) -> Result<PodInterface, NetworkError> {
         addresses,
         mac: mac_text(&link.mac),
         mtu: link.mtu,
-        routes: routes.iter().filter(|route| device_of(route) == Some(link.index)).map(|route| read_route(route, link)).collect(),
+        routes: routes
+            .iter()
+            .filter(|route| device_of(route) == Some(link.index))
+            .map(|route| read_route(route, link))
+            .collect(),
         neighbors: neighbours(&netlink, link).await?,
     })
 }
@@ -95,9 +104,16 @@ pub async fn inspect(netns: &Path) -> Result<PodInterface, NetworkError> {
 pub async fn node_address() -> Result<IpNet, NetworkError> {
     let netlink = Netlink::here()?;
     let routes = routes(&netlink).await?;
-    let default = routes.iter().find(|route| destination(route).is_none()).and_then(device_of);
+    let default = routes
+        .iter()
+        .find(|route| destination(route).is_none())
+        .and_then(device_of);
     let index = default.ok_or(NetworkError::NoNodeAddress)?;
-    addresses(&netlink, index).await?.first().copied().ok_or(NetworkError::NoNodeAddress)
+    addresses(&netlink, index)
+        .await?
+        .first()
+        .copied()
+        .ok_or(NetworkError::NoNodeAddress)
 }
 
 /// Unicast routes of the main table that the CNI, DHCP or the kernel made; IPv4 first.
@@ -105,8 +121,14 @@ async fn routes(netlink: &Netlink) -> Result<Vec<RouteMessage>, NetworkError> {
     let mut found = netlink.routes(AddressFamily::Inet).await?;
     found.extend(netlink.routes(AddressFamily::Inet6).await?);
     found.retain(|route| {
-        let made = [RouteProtocol::Static, RouteProtocol::Boot, RouteProtocol::Dhcp, RouteProtocol::Kernel];
-        let link_local = destination(route).is_some_and(|net| is_link_local(net.address) || net.address.is_multicast());
+        let made = [
+            RouteProtocol::Static,
+            RouteProtocol::Boot,
+            RouteProtocol::Dhcp,
+            RouteProtocol::Kernel,
+        ];
+        let link_local =
+            destination(route).is_some_and(|net| is_link_local(net.address) || net.address.is_multicast());
         route.header.table == RouteHeader::RT_TABLE_MAIN
             && route.header.kind == RouteType::Unicast
             && made.contains(&route.header.protocol)
@@ -116,12 +138,20 @@ async fn routes(netlink: &Netlink) -> Result<Vec<RouteMessage>, NetworkError> {
 }
 
 async fn addresses(netlink: &Netlink, index: u32) -> Result<Vec<IpNet>, NetworkError> {
-    let listed = netlink.handle().address().get().set_link_index_filter(index).execute();
-    let listed: Vec<_> = listed.try_collect().await.map_err(|error| NetworkError::Protocol {
-        action: "list",
-        subject: "the addresses".to_owned(),
-        cause: error.to_string(),
-    })?;
+    let listed = netlink
+        .handle()
+        .address()
+        .get()
+        .set_link_index_filter(index)
+        .execute();
+    let listed: Vec<_> = listed
+        .try_collect()
+        .await
+        .map_err(|error| NetworkError::Protocol {
+            action: "list",
+            subject: "the addresses".to_owned(),
+            cause: error.to_string(),
+        })?;
     let mut found: Vec<IpNet> = listed
         .iter()
         .filter_map(|message| {
@@ -129,7 +159,10 @@ async fn addresses(netlink: &Netlink, index: u32) -> Result<Vec<IpNet>, NetworkE
                 AddressAttribute::Address(address) => Some(*address),
                 _ => None,
             })?;
-            Some(IpNet { address, prefix: message.header.prefix_len })
+            Some(IpNet {
+                address,
+                prefix: message.header.prefix_len,
+            })
         })
         .filter(|net| !is_link_local(net.address))
         .collect();
@@ -138,8 +171,14 @@ async fn addresses(netlink: &Netlink, index: u32) -> Result<Vec<IpNet>, NetworkE
 }
 
 async fn neighbours(netlink: &Netlink, link: &Link) -> Result<Vec<Neighbor>, NetworkError> {
-    let listed: Vec<_> =
-        netlink.handle().neighbours().get().execute().try_collect().await.map_err(|error| NetworkError::Protocol {
+    let listed: Vec<_> = netlink
+        .handle()
+        .neighbours()
+        .get()
+        .execute()
+        .try_collect()
+        .await
+        .map_err(|error| NetworkError::Protocol {
             action: "list",
             subject: "the neighbours".to_owned(),
             cause: error.to_string(),
@@ -153,14 +192,23 @@ async fn neighbours(netlink: &Netlink, link: &Link) -> Result<Vec<Neighbor>, Net
             let mut mac = None;
             for attribute in &neighbour.attributes {
                 match attribute {
-                    NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => ip = Some(IpAddr::V4(*address)),
-                    NeighbourAttribute::Destination(NeighbourAddress::Inet6(address)) => ip = Some(IpAddr::V6(*address)),
+                    NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => {
+                        ip = Some(IpAddr::V4(*address))
+                    }
+                    NeighbourAttribute::Destination(NeighbourAddress::Inet6(address)) => {
+                        ip = Some(IpAddr::V6(*address))
+                    }
                     NeighbourAttribute::LinkLayerAddress(address) => mac = Some(mac_text(address)),
                     _ => {}
                 }
             }
             let state = "permanent".to_owned();
-            Some(Neighbor { ip: ip?, hw_addr: mac?, dev: link.name.clone(), state })
+            Some(Neighbor {
+                ip: ip?,
+                hw_addr: mac?,
+                dev: link.name.clone(),
+                state,
+            })
         })
         .collect())
 }
@@ -170,7 +218,11 @@ fn read_route(route: &RouteMessage, link: &Link) -> Route {
         RouteAttribute::Gateway(address) => ip(address),
         _ => None,
     });
-    let protocol = if route.header.protocol == RouteProtocol::Kernel { "kernel" } else { "static" };
+    let protocol = if route.header.protocol == RouteProtocol::Kernel {
+        "kernel"
+    } else {
+        "static"
+    };
     Route {
         dst: destination(route).or_else(|| default_of(route)),
         gw: gateway,
@@ -183,7 +235,10 @@ fn read_route(route: &RouteMessage, link: &Link) -> Route {
 /// IPv6's default route needs its family said; IPv4's is the one without destination.
 fn default_of(route: &RouteMessage) -> Option<IpNet> {
     let is_ipv6 = route.header.address_family == AddressFamily::Inet6;
-    is_ipv6.then(|| IpNet { address: std::net::Ipv6Addr::UNSPECIFIED.into(), prefix: 0 })
+    is_ipv6.then(|| IpNet {
+        address: std::net::Ipv6Addr::UNSPECIFIED.into(),
+        prefix: 0,
+    })
 }
 
 fn destination(route: &RouteMessage) -> Option<IpNet> {
@@ -191,7 +246,10 @@ fn destination(route: &RouteMessage) -> Option<IpNet> {
         RouteAttribute::Destination(address) => ip(address),
         _ => None,
     })?;
-    Some(IpNet { address, prefix: route.header.destination_prefix_length })
+    Some(IpNet {
+        address,
+        prefix: route.header.destination_prefix_length,
+    })
 }
 
 fn device_of(route: &RouteMessage) -> Option<u32> {
@@ -218,5 +276,8 @@ fn is_link_local(address: IpAddr) -> bool {
 }
 
 fn mac_text(mac: &[u8]) -> String {
-    mac.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":")
+    mac.iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect::<Vec<_>>()
+        .join(":")
 }

@@ -12,7 +12,10 @@ use super::{NetworkError, unsafe_namespace};
 
 /// Runs `work` on a thread of its own that has entered the namespace; the thread ends with it, so no other is affected.
 pub(super) fn run_inside<T: Send>(path: &Path, work: impl FnOnce() -> T + Send) -> Result<T, NetworkError> {
-    let failed = |source| NetworkError::Namespace { path: path.to_owned(), source };
+    let failed = |source| NetworkError::Namespace {
+        path: path.to_owned(),
+        source,
+    };
     let namespace = fs::File::open(path).map_err(failed)?;
     thread::scope(|scope| {
         let inside = thread::Builder::new().spawn_scoped(scope, || {
@@ -21,7 +24,9 @@ pub(super) fn run_inside<T: Send>(path: &Path, work: impl FnOnce() -> T + Send) 
                 .map(|()| work())
         });
         let joined = inside.map_err(failed)?.join();
-        joined.map_err(|_| failed(io::Error::other("the thread inside has panicked")))?.map_err(failed)
+        joined
+            .map_err(|_| failed(io::Error::other("the thread inside has panicked")))?
+            .map_err(failed)
     })
 }
 
@@ -30,7 +35,10 @@ pub(super) fn run_inside<T: Send>(path: &Path, work: impl FnOnce() -> T + Send) 
 /// # Errors
 /// [`NetworkError::MakeNamespace`].
 pub fn create_namespace(path: &Path) -> Result<(), NetworkError> {
-    let failed = |source: io::Error| NetworkError::MakeNamespace { path: path.to_owned(), source };
+    let failed = |source: io::Error| NetworkError::MakeNamespace {
+        path: path.to_owned(),
+        source,
+    };
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).map_err(failed)?;
     }
@@ -46,6 +54,8 @@ pub fn create_namespace(path: &Path) -> Result<(), NetworkError> {
             Ok(())
         });
         let joined = maker.map_err(failed)?.join();
-        joined.map_err(|_| failed(io::Error::other("the thread inside has panicked")))?.map_err(failed)
+        joined
+            .map_err(|_| failed(io::Error::other("the thread inside has panicked")))?
+            .map_err(failed)
     })
 }

@@ -72,7 +72,10 @@ impl Netlink {
     /// In the namespace of this process.
     pub(super) fn here() -> Result<Self, NetworkError> {
         let (connection, handle, _) = rtnetlink::new_connection().map_err(NetworkError::Socket)?;
-        Ok(Self { handle, connection: tokio::spawn(connection) })
+        Ok(Self {
+            handle,
+            connection: tokio::spawn(connection),
+        })
     }
 
     /// In another namespace: a socket belongs to the namespace of the thread that opened it.
@@ -83,7 +86,10 @@ impl Netlink {
             rtnetlink::new_connection()
         })?;
         let (connection, handle, _) = opened.map_err(NetworkError::Socket)?;
-        Ok(Self { handle, connection: tokio::spawn(connection) })
+        Ok(Self {
+            handle,
+            connection: tokio::spawn(connection),
+        })
     }
 
     pub(super) fn handle(&self) -> &Handle {
@@ -91,8 +97,18 @@ impl Netlink {
     }
 
     pub(super) async fn link(&self, name: &str) -> Result<Option<Link>, NetworkError> {
-        let request = Request { action: "look for the device", subject: name };
-        let found = self.handle.link().get().match_name(name.to_owned()).execute().try_next().await;
+        let request = Request {
+            action: "look for the device",
+            subject: name,
+        };
+        let found = self
+            .handle
+            .link()
+            .get()
+            .match_name(name.to_owned())
+            .execute()
+            .try_next()
+            .await;
         match found {
             Ok(found) => Ok(found.as_ref().and_then(read_link)),
             Err(error) => absent_is_none(request.failed(error)),
@@ -100,13 +116,25 @@ impl Netlink {
     }
 
     pub(super) async fn links(&self) -> Result<Vec<LinkMessage>, NetworkError> {
-        let request = Request { action: "list", subject: "the devices" };
-        self.handle.link().get().execute().try_collect().await.map_err(|error| request.failed(error))
+        let request = Request {
+            action: "list",
+            subject: "the devices",
+        };
+        self.handle
+            .link()
+            .get()
+            .execute()
+            .try_collect()
+            .await
+            .map_err(|error| request.failed(error))
     }
 
     /// The routes of the main table.
     pub(super) async fn routes(&self, family: AddressFamily) -> Result<Vec<RouteMessage>, NetworkError> {
-        let request = Request { action: "list", subject: "the routes" };
+        let request = Request {
+            action: "list",
+            subject: "the routes",
+        };
         let mut filter = RouteMessage::default();
         filter.header.address_family = family;
         let routes = self.handle.route().get(filter).execute();
@@ -114,7 +142,10 @@ impl Netlink {
     }
 
     pub(super) async fn delete_link(&self, index: u32, name: &str) -> Result<(), NetworkError> {
-        let request = Request { action: "remove the device", subject: name };
+        let request = Request {
+            action: "remove the device",
+            subject: name,
+        };
         let deleted = self.handle.link().del(index).execute().await;
         ignore(&[Errno::NODEV], deleted.map_err(|error| request.failed(error)))
     }
@@ -132,8 +163,18 @@ impl Netlink {
             IpAddr::V4(remote) => builder.remote(remote),
             IpAddr::V6(remote) => builder.remote6(remote),
         };
-        let request = Request { action: "make the tunnel device", subject: name };
-        match self.handle.link().add(builder.build()).execute().await.map_err(|error| request.failed(error)) {
+        let request = Request {
+            action: "make the tunnel device",
+            subject: name,
+        };
+        match self
+            .handle
+            .link()
+            .add(builder.build())
+            .execute()
+            .await
+            .map_err(|error| request.failed(error))
+        {
             Err(error) if is(&error, Errno::EXIST) => Err(NetworkError::VniInUse(vni)),
             result => result,
         }
@@ -145,15 +186,30 @@ impl Netlink {
         action: &'static str,
         message: LinkMessageBuilder<LinkUnspec>,
     ) -> Result<(), NetworkError> {
-        let request = Request { action, subject: name };
-        self.handle.link().change(message.build()).execute().await.map_err(|error| request.failed(error))
+        let request = Request {
+            action,
+            subject: name,
+        };
+        self.handle
+            .link()
+            .change(message.build())
+            .execute()
+            .await
+            .map_err(|error| request.failed(error))
     }
 
     /// Adds an address without the route that the kernel would add to it.
     pub(super) async fn add_address(&self, link: &Link, net: IpNet) -> Result<(), NetworkError> {
         let subject = format!("{net} to {}", link.name);
-        let request = Request { action: "add the address", subject: &subject };
-        let mut add = self.handle.address().add(link.index, net.address, net.prefix).replace();
+        let request = Request {
+            action: "add the address",
+            subject: &subject,
+        };
+        let mut add = self
+            .handle
+            .address()
+            .add(link.index, net.address, net.prefix)
+            .replace();
         let flags = AddressFlags::Noprefixroute | AddressFlags::Nodad;
         add.message_mut().attributes.push(AddressAttribute::Flags(flags));
         add.execute().await.map_err(|error| request.failed(error))
@@ -168,11 +224,16 @@ impl Netlink {
     ) -> Result<(), NetworkError> {
         let target = destination.map_or_else(|| "default".to_owned(), |net| net.to_string());
         let subject = format!("to {target} over {}", link.name);
-        let request = Request { action: "add the route", subject: &subject };
+        let request = Request {
+            action: "add the route",
+            subject: &subject,
+        };
         let mixed = || NetworkError::MixedFamilies(format!("the route {subject}"));
         let mut builder = RouteMessageBuilder::<IpAddr>::new().output_interface(link.index);
         if let Some(net) = destination.or_else(|| gateway.map(everything_of)) {
-            builder = builder.destination_prefix(net.network(), net.prefix).map_err(|_| mixed())?;
+            builder = builder
+                .destination_prefix(net.network(), net.prefix)
+                .map_err(|_| mixed())?;
         }
         builder = match gateway {
             Some(gateway) => builder.gateway(gateway).map_err(|_| mixed())?.onlink(),
@@ -185,22 +246,41 @@ impl Netlink {
     /// Sends everything that arrives at one device out of another.
     pub(super) async fn redirect(&self, from: &Link, to: &Link) -> Result<(), NetworkError> {
         let subject = format!("from {} to {}", from.name, to.name);
-        let request = Request { action: "redirect traffic", subject: &subject };
+        let request = Request {
+            action: "redirect traffic",
+            subject: &subject,
+        };
         let index = i32::try_from(from.index).expect("the kernel's device numbers are positive ints");
         let qdisc = self.handle.qdisc().add(index).ingress().execute().await;
         ignore(&[Errno::EXIST], qdisc.map_err(|error| request.failed(error)))?;
-        let present = self.handle.traffic_filter(index).get().ingress().execute().try_next().await;
+        let present = self
+            .handle
+            .traffic_filter(index)
+            .get()
+            .ingress()
+            .execute()
+            .try_next()
+            .await;
         if present.map_err(|error| request.failed(error))?.is_some() {
             return Ok(());
         }
-        let filter = self.handle.traffic_filter(index).add().ingress().protocol(ALL_PROTOCOLS).redirect(to.index);
+        let filter = self
+            .handle
+            .traffic_filter(index)
+            .add()
+            .ingress()
+            .protocol(ALL_PROTOCOLS)
+            .redirect(to.index);
         let filter = filter.map_err(|error| request.failed(error))?;
         filter.execute().await.map_err(|error| request.failed(error))
     }
 
     /// Ends the redirection of what arrives at a device.
     pub(super) async fn end_redirect(&self, from: &Link) -> Result<(), NetworkError> {
-        let request = Request { action: "end the redirection from", subject: &from.name };
+        let request = Request {
+            action: "end the redirection from",
+            subject: &from.name,
+        };
         let index = i32::try_from(from.index).expect("the kernel's device numbers are positive ints");
         let mut message = rtnetlink::packet_route::tc::TcMessage::with_index(index);
         message.header.parent = rtnetlink::packet_route::tc::TcHandle::INGRESS;
@@ -222,7 +302,12 @@ fn everything_of(gateway: IpAddr) -> IpNet {
 
 /// What this project uses of a device; nothing without a name.
 pub(super) fn read_link(message: &LinkMessage) -> Option<Link> {
-    let mut link = Link { index: message.header.index, name: String::new(), mac: Vec::new(), mtu: 0 };
+    let mut link = Link {
+        index: message.header.index,
+        name: String::new(),
+        mac: Vec::new(),
+        mtu: 0,
+    };
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
@@ -247,7 +332,11 @@ fn ignore(errnos: &[Errno], result: Result<(), NetworkError>) -> Result<(), Netw
 }
 
 fn absent_is_none(error: NetworkError) -> Result<Option<Link>, NetworkError> {
-    if is(&error, Errno::NODEV) { Ok(None) } else { Err(error) }
+    if is(&error, Errno::NODEV) {
+        Ok(None)
+    } else {
+        Err(error)
+    }
 }
 
 /// The beginning of a change of one device.

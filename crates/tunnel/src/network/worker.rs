@@ -79,10 +79,15 @@ impl WorkerTunnel {
         let name = self.unmoved_name();
         node.add_vxlan(&name, self.vni, self.port, self.remote).await?;
         let made = node.link(&name).await?.ok_or(NetworkError::VniInUse(self.vni))?;
-        let namespace = std::fs::File::open(&self.netns)
-            .map_err(|source| NetworkError::Namespace { path: self.netns.clone(), source })?;
-        let change = device(made.index).name(TUNNEL_NAME).setns_by_fd(namespace.as_raw_fd());
-        node.change(&name, "move into the pod's namespace the device", change).await
+        let namespace = std::fs::File::open(&self.netns).map_err(|source| NetworkError::Namespace {
+            path: self.netns.clone(),
+            source,
+        })?;
+        let change = device(made.index)
+            .name(TUNNEL_NAME)
+            .setns_by_fd(namespace.as_raw_fd());
+        node.change(&name, "move into the pod's namespace the device", change)
+            .await
     }
 
     /// Removes what a crash left between making and moving.

@@ -26,7 +26,9 @@ impl Lab {
             scope.spawn(|| {
                 unsafe_leave::leave();
                 mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
-                let lab = Lab { folder: tempfile::tempdir().unwrap() };
+                let lab = Lab {
+                    folder: tempfile::tempdir().unwrap(),
+                };
                 run_async(story(lab));
             });
         });
@@ -49,7 +51,10 @@ impl Lab {
     #[track_caller]
     pub fn ip_in(&self, name: &str, arguments: &str) -> String {
         let enter = format!("--net={}", self.netns(name).display());
-        run(Command::new("nsenter").arg(enter).arg("ip").args(arguments.split(' ')))
+        run(Command::new("nsenter")
+            .arg(enter)
+            .arg("ip")
+            .args(arguments.split(' ')))
     }
 
     /// Runs something on a thread inside a namespace, as the VM does for itself.
@@ -75,7 +80,11 @@ impl Drop for Lab {
 
 /// Runs a future to its end on this thread, in whose namespace its sockets are made.
 pub fn run_async<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(future)
 }
 
 #[track_caller]

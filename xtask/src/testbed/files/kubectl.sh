@@ -1,11 +1,14 @@
 #!/bin/sh
 # kubectl ARGS...: kubectl of the test bed. Only its network is entered: files are the caller's own.
 set -eu
-if [ "$(cut -d' ' -f22 /proc/@HOLDER@/stat 2>/dev/null)" != @STARTED@ ]; then
+init=
+if [ "$(cut -d' ' -f22 /proc/@HOLDER@/stat 2>/dev/null)" = @STARTED@ ]; then
+    # The file ends without a line break, which makes a failure of reading it.
+    read -r init < /proc/@HOLDER@/task/@HOLDER@/children || true
+fi
+if [ -z "$init" ]; then
     echo "the test bed is not up: run \`make up\`" >&2
     exit 1
 fi
-# The file ends without a line break, which makes a failure of reading it.
-read -r init < /proc/@HOLDER@/task/@HOLDER@/children || true
 export KUBECONFIG='@STATE@/pki/admin.kubeconfig' KUBECACHEDIR='@STATE@/kube-cache'
 exec nsenter --target "${init% }" --net -- '@PROGRAMS@/kubectl' "$@"

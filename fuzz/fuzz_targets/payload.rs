@@ -1,0 +1,9 @@
+//! User data from anywhere: it is parsed, or refused with an error that names the field.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use peerpods_proto::payload::BootPayload;
+
+fuzz_target!(|bytes: &[u8]| {
+    let _ = BootPayload::parse(bytes);
+});
