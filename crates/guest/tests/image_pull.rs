@@ -1,5 +1,4 @@
 //! Pulls from a real registry: what arrives, what is refused, and what is left behind.
-#![allow(clippy::unwrap_used)]
 #![allow(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 mod image_support;

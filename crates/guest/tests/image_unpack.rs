@@ -1,5 +1,4 @@
 //! Archives unpacked directly: what they may set, and what hostile ones may not reach.
-#![allow(clippy::unwrap_used)]
 #![allow(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 mod image_support;

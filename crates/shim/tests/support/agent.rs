@@ -36,7 +36,7 @@ struct Process {
 
 /// The agent of one machine.
 #[derive(Clone)]
-pub struct FakeAgent {
+pub(crate) struct FakeAgent {
     journal: Journal,
     processes: Arc<Mutex<HashMap<Key, Arc<Process>>>>,
     pub containers: Arc<Mutex<Vec<api::CreateContainerRequest>>>,
@@ -44,7 +44,7 @@ pub struct FakeAgent {
 }
 
 impl FakeAgent {
-    pub fn new(journal: Journal) -> Self {
+    pub(crate) fn new(journal: Journal) -> Self {
         Self {
             journal,
             processes: Arc::default(),
@@ -77,14 +77,14 @@ impl FakeAgent {
     }
 
     /// Makes a process write to its output.
-    pub fn say(&self, container: &str, exec: &str, text: &str) {
+    pub(crate) fn say(&self, container: &str, exec: &str, text: &str) {
         let process = self.get(container, exec).unwrap();
         let say = process.say.lock().unwrap();
         say.as_ref().unwrap().send(text.as_bytes().to_vec()).unwrap();
     }
 
     /// Ends a process.
-    pub fn exit(&self, container: &str, exec: &str, status: i32) {
+    pub(crate) fn exit(&self, container: &str, exec: &str, status: i32) {
         let process = self.get(container, exec).unwrap();
         process.say.lock().unwrap().take();
         process.exit.send_replace(Some(status));

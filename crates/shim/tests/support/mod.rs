@@ -31,31 +31,31 @@ use protobuf::Message;
 use tokio::sync::watch;
 use ttrpc::asynchronous::{Client, Server, TtrpcContext};
 
-pub use agent::FakeAgent;
+pub(crate) use agent::FakeAgent;
 
 /// Longer than anything here takes on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What was asked of the stand-ins, in order.
 #[derive(Clone)]
-pub struct Journal(Arc<watch::Sender<Vec<String>>>);
+pub(crate) struct Journal(Arc<watch::Sender<Vec<String>>>);
 
 impl Journal {
-    pub fn note(&self, entry: impl Into<String>) {
+    pub(crate) fn note(&self, entry: impl Into<String>) {
         self.0.send_modify(|entries| entries.push(entry.into()));
     }
 
-    pub fn entries(&self) -> Vec<String> {
+    pub(crate) fn entries(&self) -> Vec<String> {
         self.0.borrow().clone()
     }
 
     /// The entries with one of these beginnings.
-    pub fn only(&self, beginnings: &[&str]) -> Vec<String> {
+    pub(crate) fn only(&self, beginnings: &[&str]) -> Vec<String> {
         let wanted = |entry: &String| beginnings.iter().any(|beginning| entry.starts_with(beginning));
         self.entries().into_iter().filter(wanted).collect()
     }
 
-    pub async fn until(&self, entry: &str) {
+    pub(crate) async fn until(&self, entry: &str) {
         let mut entries = self.0.subscribe();
         let found = entries.wait_for(|entries| entries.iter().any(|one| one == entry));
         if tokio::time::timeout(PATIENCE, found).await.is_err() {
@@ -65,7 +65,7 @@ impl Journal {
 }
 
 /// A node with one pod on it.
-pub struct Node {
+pub(crate) struct Node {
     pub directory: tempfile::TempDir,
     pub journal: Journal,
     pub agent: FakeAgent,
@@ -74,7 +74,7 @@ pub struct Node {
 }
 
 impl Node {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let journal = Journal(Arc::new(watch::Sender::new(Vec::new())));
         let agent = FakeAgent::new(journal.clone());
@@ -103,7 +103,7 @@ impl Node {
         node
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
@@ -119,19 +119,19 @@ impl Node {
     }
 
     /// Cuts the connections to the machine, as if it had died.
-    pub async fn lose_machine(&mut self) {
+    pub(crate) async fn lose_machine(&mut self) {
         self.servers[1].shutdown().await.unwrap();
     }
 
     /// Writes a bundle as containerd does.
-    pub fn bundle(&self, id: &str, spec: &serde_json::Value) -> PathBuf {
+    pub(crate) fn bundle(&self, id: &str, spec: &serde_json::Value) -> PathBuf {
         let bundle = self.path(&format!("bundles/{id}"));
         fs::create_dir_all(&bundle).unwrap();
         fs::write(bundle.join("config.json"), spec.to_string()).unwrap();
         bundle
     }
 
-    pub fn fifo(&self, name: &str) -> PathBuf {
+    pub(crate) fn fifo(&self, name: &str) -> PathBuf {
         let path = self.path(name);
         rustix::fs::mknodat(
             rustix::fs::CWD,
@@ -145,7 +145,7 @@ impl Node {
     }
 
     /// Runs the shim with an action, as containerd would, and returns its output.
-    pub async fn shim(&self, id: &str, bundle: &Path, action: &str) -> std::process::Output {
+    pub(crate) async fn shim(&self, id: &str, bundle: &Path, action: &str) -> std::process::Output {
         let parameters = BootstrapParams {
             instance_id: id.to_owned(),
             socket_dir: Some(self.path("s").display().to_string()),
@@ -186,7 +186,7 @@ impl Node {
     }
 
     /// Starts the shim and connects to it.
-    pub async fn start_shim(&self, id: &str, bundle: &Path) -> TaskClient {
+    pub(crate) async fn start_shim(&self, id: &str, bundle: &Path) -> TaskClient {
         let output = self.shim(id, bundle, "start").await;
         let answer = String::from_utf8(output.stdout).unwrap();
         assert!(
@@ -206,7 +206,7 @@ impl Node {
         )
     }
 
-    pub fn create_request(&self, id: &str, bundle: &Path) -> CreateTaskRequest {
+    pub(crate) fn create_request(&self, id: &str, bundle: &Path) -> CreateTaskRequest {
         CreateTaskRequest {
             id: id.to_owned(),
             bundle: bundle.display().to_string(),

@@ -11,13 +11,13 @@ use rustix::{
 mod unsafe_leave;
 
 /// A node with a pod's namespace, and a VM that is reached over a wire.
-pub struct Lab {
+pub(crate) struct Lab {
     folder: tempfile::TempDir,
 }
 
 impl Lab {
     /// Runs `story` on a node of its own. Without the rights for it says so and runs nothing.
-    pub fn run<F: Future<Output = ()>>(story: impl FnOnce(Lab) -> F + Send) {
+    pub(crate) fn run<F: Future<Output = ()>>(story: impl FnOnce(Lab) -> F + Send) {
         if !rustix::process::geteuid().is_root() {
             println!("skipped: network namespaces need root");
             return;
@@ -35,7 +35,7 @@ impl Lab {
     }
 
     /// The file of a namespace; made on first use.
-    pub fn netns(&self, name: &str) -> PathBuf {
+    pub(crate) fn netns(&self, name: &str) -> PathBuf {
         let path = self.folder.path().join(name);
         create_namespace(&path).unwrap();
         path
@@ -43,13 +43,13 @@ impl Lab {
 
     /// `ip …` on the node.
     #[track_caller]
-    pub fn ip(&self, arguments: &str) -> String {
+    pub(crate) fn ip(&self, arguments: &str) -> String {
         run(Command::new("ip").args(arguments.split(' ')))
     }
 
     /// `ip …` in a namespace.
     #[track_caller]
-    pub fn ip_in(&self, name: &str, arguments: &str) -> String {
+    pub(crate) fn ip_in(&self, name: &str, arguments: &str) -> String {
         let enter = format!("--net={}", self.netns(name).display());
         run(Command::new("nsenter")
             .arg(enter)
@@ -58,7 +58,7 @@ impl Lab {
     }
 
     /// Runs something on a thread inside a namespace, as the VM does for itself.
-    pub fn inside<T: Send>(&self, name: &str, work: impl FnOnce() -> T + Send) -> T {
+    pub(crate) fn inside<T: Send>(&self, name: &str, work: impl FnOnce() -> T + Send) -> T {
         let file = std::fs::File::open(self.netns(name)).unwrap();
         thread::scope(|scope| {
             let inside = scope.spawn(|| {
@@ -79,7 +79,7 @@ impl Drop for Lab {
 }
 
 /// Runs a future to its end on this thread, in whose namespace its sockets are made.
-pub fn run_async<T>(future: impl Future<Output = T>) -> T {
+pub(crate) fn run_async<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
