@@ -13,7 +13,7 @@ use std::{sync::Arc, time::SystemTime};
 use tokio::sync::watch;
 
 use crate::{
-    agent::{Agent, ProcessId},
+    agent::{Agent, ProcessId, is_connection_loss},
     error::Error,
     sandbox::{Liveness, gone},
     streams::{Input, Opened, StandardStreams, Wish},
@@ -171,6 +171,11 @@ impl Process {
         let status = tokio::select! {
             status = ended => match status {
                 Ok(status) => u32::try_from(status).unwrap_or(UNKNOWN_STATUS),
+                // The same loss as below, seen here first.
+                Err(error) if is_connection_loss(&error) => {
+                    tracing::warn!(process = %self.id, %error, "the process went down with its machine");
+                    KILLED_STATUS
+                }
                 Err(error) => {
                     tracing::warn!(process = %self.id, %error, "the exit status is unknown");
                     UNKNOWN_STATUS
