@@ -17,6 +17,7 @@ pub(crate) fn fuzz() -> Result<()> {
         println!("skipped: fuzzing needs a nightly toolchain (`rustup toolchain install nightly`)");
         return Ok(());
     }
+    // Without a sanitizer: our programs are static, which AddressSanitizer cannot be, and safe Rust but for a few lines.
     let program = tools::cargo_fuzz()?;
     let program = program.to_string_lossy();
     let targets =
@@ -29,7 +30,16 @@ pub(crate) fn fuzz() -> Result<()> {
             .to_string_lossy()
             .into_owned();
         let limit = format!("-max_total_time={SECONDS_PER_TARGET}");
-        let arguments = ["fuzz", "run", &target, "--", &limit, "-rss_limit_mb=2048"];
+        let arguments = [
+            "fuzz",
+            "run",
+            "--sanitizer",
+            "none",
+            &target,
+            "--",
+            &limit,
+            "-rss_limit_mb=2048",
+        ];
         run(command(&program, &arguments).env("RUSTUP_TOOLCHAIN", "nightly"))?;
     }
     Ok(())

@@ -24,8 +24,8 @@ pub(crate) struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            // Two minutes of a cloud without capacity; the container runtime then starts a new attempt by itself.
-            launch: Duration::from_secs(120),
+            // Long enough for a provider that throttles; after it the pod's events tell why, and the kubelet tries anew.
+            launch: Duration::from_secs(30),
             // Today's default of PROXY_TIMEOUT.
             boot: Duration::from_secs(300),
             first_pause: Duration::from_millis(250),
