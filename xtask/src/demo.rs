@@ -10,6 +10,20 @@ use anyhow::{Context, Result, bail};
 use self::bed::Bed;
 
 const POD: &str = include_str!("demo/pod.yaml");
+/// A pod of the node's own runtime that asks the peer pod's service.
+const CLIENT: [&str; 11] = [
+    "run",
+    "client",
+    "--image",
+    "10.250.0.1:5000/busybox:1.35",
+    "--restart=Never",
+    "--",
+    "wget",
+    "-q",
+    "-O",
+    "-",
+    "http://demo:8080/",
+];
 /// A VM under emulation starts in seconds; the limit is for a machine busy with something else.
 const START_LIMIT: Duration = Duration::from_secs(120);
 /// Longer than the pod's grace period and the end of its VM together.
@@ -52,22 +66,15 @@ pub(crate) fn demo() -> Result<()> {
         "-",
         "http://127.0.0.1:8080/",
     ])?;
-    bed.show(&[
-        "run",
-        "client",
-        "--image",
-        "10.250.0.1:5000/busybox:1.35",
-        "--restart=Never",
-        "--attach",
-        "--rm",
-        "--quiet",
-        "--",
-        "wget",
-        "-q",
-        "-O",
-        "-",
-        "http://demo:8080/",
+    bed.show(&CLIENT)?;
+    bed.quiet(&[
+        "wait",
+        "--for=jsonpath={.status.phase}=Succeeded",
+        "pod/client",
+        "--timeout=30s",
     ])?;
+    bed.show(&["logs", "client"])?;
+    bed.quiet(&["delete", "pod", "client", "--now"])?;
 
     title("Its virtual machine, on the node");
     let sandbox = bed.sandbox_of("demo")?;
@@ -113,7 +120,7 @@ fn wait_vm_gone(bed: &Bed) -> Result<()> {
     let left = bed.on_node(&[
         "sh",
         "-c",
-        "ls /run/peerpod/pods /run/peerpod/instances | grep -v : | wc -w",
+        "ls /run/peerpod/pods /run/peerpod/instances | grep -v -e : -e ^lock$ | wc -w",
     ]);
     println!(
         "VMs on the node: 0, files left of pods and VMs: {}",

@@ -77,7 +77,7 @@ impl Bed {
     pub(super) fn sandbox_of(&self, name: &str) -> Result<String> {
         let script = format!(
             "cd /run/containerd/io.containerd.runtime.v2.task/k8s.io && \
-             for s in $(ls /run/peerpod/pods); do grep -q '\"{name}\"' $s/config.json && echo $s; done"
+             for s in $(ls /run/peerpod/pods); do grep -q '\"{name}\"' $s/config.json && echo $s; done; true"
         );
         let found = self.on_node(&["sh", "-c", &script])?;
         Ok(found
