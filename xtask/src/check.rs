@@ -19,6 +19,10 @@ pub(crate) fn check() -> Result<()> {
         Ok(())
     })?;
     step("rules of the house", tidy::check)?;
+    // The two steps after this one look at the dependencies of every platform, which no build here downloads.
+    step("dependencies, of every platform", || {
+        run(&mut cargo(&["fetch", "--locked"]))
+    })?;
     step("directions of dependencies", directions::check)?;
     step("licences, sources and banned crates", || {
         let deny = tools::cargo_deny()?;
