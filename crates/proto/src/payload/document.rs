@@ -63,8 +63,14 @@ pub(super) fn parse(user_data: &[u8]) -> Result<BootPayload, PayloadError> {
         return Err(PayloadError::TooLong(user_data.len()));
     }
     let text = std::str::from_utf8(user_data).map_err(|_| PayloadError::NotText)?;
-    let document: Document =
-        serde_saphyr::from_str(text).map_err(|error| PayloadError::NotCloudConfig(error.to_string()))?;
+    // The parser's own words quote the document, secrets included.
+    let document: Document = serde_saphyr::from_str(text).map_err(|error| {
+        let place = error.location();
+        PayloadError::NotCloudConfig {
+            line: place.map_or(0, |place| place.line()),
+            column: place.map_or(0, |place| place.column()),
+        }
+    })?;
     let forwarder = match read_file(&document, FORWARDER_FILE)? {
         Some(forwarder) => forwarder,
         None => read_file(&document, FORWARDER_FILE_OLD)?.ok_or(PayloadError::Missing(FORWARDER_FILE))?,

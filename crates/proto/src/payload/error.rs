@@ -15,8 +15,13 @@ pub enum PayloadError {
     #[error("the user data is no UTF-8 text")]
     NotText,
     /// Not a cloud-config document.
-    #[error("the user data is no cloud-config document: {0}")]
-    NotCloudConfig(String),
+    #[error("the user data is no cloud-config document: see its line {line}, column {column}")]
+    NotCloudConfig {
+        /// Counted from 1; 0 where the parser names no place.
+        line: u64,
+        /// Counted from 1; 0 where the parser names no place.
+        column: u64,
+    },
     /// A file that every payload has is not there.
     #[error("the boot payload has no {0}")]
     Missing(&'static str),
