@@ -73,8 +73,14 @@ struct Gate {
     acceptor: TlsAcceptor,
     /// Spent by the first agent connection.
     secret: Mutex<Option<JoinSecret>>,
-    /// Whether a client that names no protocol is a stock adaptor.
-    unnamed: Option<()>,
+    unnamed: Unnamed,
+}
+
+/// What becomes of a client that names no protocol.
+enum Unnamed {
+    TurnedAway,
+    /// It is a stock adaptor, which never names one.
+    Agent,
 }
 
 impl AgentListener {
@@ -155,9 +161,12 @@ impl Gate {
         let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
             .build()
             .map_err(|error| unusable("client authority")(&error))?;
-        let own = match &config.stock {
-            Some(stock) => KeyedCertificate::parse(&stock.certificate_pem, &stock.key_pem)?,
-            None => KeyedCertificate::generate()?,
+        let (own, unnamed) = match &config.stock {
+            Some(stock) => {
+                let given = KeyedCertificate::parse(&stock.certificate_pem, &stock.key_pem)?;
+                (given, Unnamed::Agent)
+            }
+            None => (KeyedCertificate::generate()?, Unnamed::TurnedAway),
         };
         let mut server = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&TLS13])
@@ -171,7 +180,7 @@ impl Gate {
         server.session_storage = Arc::new(NoServerSessionStorage {});
         Ok(Self {
             acceptor: TlsAcceptor::from(Arc::new(server)),
-            unnamed: config.stock.map(drop),
+            unnamed,
             secret: Mutex::new(config.join_secret),
         })
     }
@@ -190,11 +199,10 @@ impl Gate {
     }
 
     fn purpose(&self, stream: &AgentStream) -> io::Result<Purpose> {
-        match stream.get_ref().1.alpn_protocol() {
-            Some(JOIN_PROTOCOL) => Ok(Purpose::Join),
-            Some(AGENT_PROTOCOL) => Ok(Purpose::Agent),
-            None if self.unnamed.is_some() => Ok(Purpose::Agent),
-            Some(_) | None => Err(io::Error::other("it names no protocol")),
+        match (stream.get_ref().1.alpn_protocol(), &self.unnamed) {
+            (Some(JOIN_PROTOCOL), _) => Ok(Purpose::Join),
+            (Some(AGENT_PROTOCOL), _) | (None, Unnamed::Agent) => Ok(Purpose::Agent),
+            (Some(_), _) | (None, Unnamed::TurnedAway) => Err(io::Error::other("it names no protocol")),
         }
     }
 
