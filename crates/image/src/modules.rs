@@ -26,7 +26,7 @@ const GROUPS: [Group; 3] = [
     // Every platform: container file systems and the pod network.
     Group {
         name: COMMON,
-        modules: &["overlay", "vxlan"],
+        modules: &["overlay", "vxlan", "macvlan"],
     },
 ];
 
@@ -208,6 +208,7 @@ mod tests {
                 ("overlay", ""),
                 ("vxlan", "udp_tunnel"),
                 ("udp_tunnel", ""),
+                ("macvlan", ""),
             ])
         }
     }
@@ -231,7 +232,8 @@ mod tests {
             set.load_list(),
             "qemu virtio.ko\nqemu virtio_ring.ko\nqemu virtio_pci.ko\nqemu failover.ko\nqemu net_failover.ko\n\
              qemu virtio_net.ko\nqemu virtio_blk.ko\nqemu virtio_rng.ko\nqemu qemu_fw_cfg.ko\nec2 ena.ko\n\
-             common overlay.ko\ncommon udp_tunnel.ko\ncommon vxlan.ko\n"
+             common overlay.ko\ncommon udp_tunnel.ko\ncommon vxlan.ko\n\
+             common macvlan.ko\n"
         );
         assert_eq!(set.files.len(), set.load.len());
     }

@@ -1,4 +1,5 @@
 //! A container's OCI spec survives the wire: the guest runs what containerd asked for.
+#![allow(clippy::unwrap_used)] // A failure here fails the test.
 
 use oci_spec::runtime::{LinuxResources, Process, Spec};
 use peerpods_proto::spec::{

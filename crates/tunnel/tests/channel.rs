@@ -1,4 +1,5 @@
 //! Worker and guest meet once with the join secret, and from then on by key: nobody else gets in.
+#![allow(clippy::unwrap_used)] // A failure here fails the test.
 
 use std::{error::Error, net::SocketAddr, os::unix::fs::PermissionsExt};
 

@@ -36,14 +36,14 @@ fn wire(lab: &Lab) {
     lab.ip_in("pod", "route add default via fd00:244::1");
 
     lab.ip(&format!(
-        "link add knode0 mtu 9001 type veth peer name ens3 mtu 9001 netns {}",
+        "link add knode0 mtu 9001 type veth peer name eth0 mtu 9001 netns {}",
         vm.display()
     ));
     lab.ip("addr add 10.250.0.1/24 dev knode0");
     lab.ip("link set knode0 up");
     lab.ip("route add default via 10.250.0.254");
-    lab.ip_in("vm", "addr add 10.250.0.100/24 dev ens3");
-    lab.ip_in("vm", "link set ens3 up");
+    lab.ip_in("vm", "addr add 10.250.0.100/24 dev eth0");
+    lab.ip_in("vm", "link set eth0 up");
 }
 
 fn tunnel(lab: &Lab) -> WorkerTunnel {
@@ -171,7 +171,7 @@ fn a_namespace_without_a_pod_interface_is_named_and_detaching_from_a_gone_one_su
 fn the_vm_configures_its_own_link() {
     Lab::run(|lab| async move {
         wire(&lab);
-        lab.ip_in("vm", "addr flush dev ens3");
+        lab.ip_in("vm", "addr flush dev eth0");
         let config: network::LinkConfig =
             serde_json::from_str(r#"{"address":"10.250.0.101/24","gateway":"10.250.0.1","mtu":9001}"#)
                 .unwrap();

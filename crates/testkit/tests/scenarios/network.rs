@@ -73,6 +73,11 @@ scenario!(
             .expect("it has an address")
             .to_owned();
         assert_eq!(fetch(&peer, &cluster_ip), pod.name);
+        assert_eq!(
+            fetch(&pod, &cluster_ip),
+            pod.name,
+            "a pod reaches itself through its service"
+        );
         let name = format!("{}.default.svc.cluster.local", pod.name);
         assert_eq!(fetch(&peer, &name), pod.name);
         bed.kubectl(&["delete", "service", &pod.name]).text();

@@ -3,11 +3,17 @@
 use std::{net::IpAddr, os::fd::AsRawFd, path::Path};
 
 use peerpods_proto::payload::{IpNet, PodNetwork, Route};
-use rtnetlink::packet_route::{link::LinkLayerType, neighbour::NeighbourState};
+use rtnetlink::{
+    LinkMacVlan,
+    packet_route::{
+        link::{LinkLayerType, MacVlanMode},
+        neighbour::NeighbourState,
+    },
+};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    NetworkError,
+    NetworkError, TUNNEL_NAME,
     netlink::{Link, Netlink, device, read_link},
 };
 
@@ -15,8 +21,10 @@ use super::{
 const OVERHEAD_IPV4: u32 = 50;
 /// The same over IPv6, whose header has 40 bytes.
 const OVERHEAD_IPV6: u32 = 70;
-/// The device's name until it is moved.
-const UNMOVED_NAME: &str = "ppvxlan";
+
+/// The pod's interface until it is in its namespace: the kernel refuses a name that the VM's own device has, even for a
+/// device that it makes in another namespace.
+const UNNAMED: &str = "pod0";
 
 /// The VM's own address, as a local provider tells it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,44 +77,40 @@ pub async fn configure_link(config: &LinkConfig) -> Result<(), NetworkError> {
 
 /// Makes the pod's interface in `netns`, at the end of a tunnel to the worker.
 ///
+/// A VXLAN device drops what carries its own MAC as source, and a bridge that sends a pod's packet back to it (a pod that
+/// meets itself behind a service) leaves the pod's MAC there. The pod's interface is therefore a MACVLAN on the tunnel.
+///
 /// # Errors
 /// [`NetworkError`]; the VM is then of no use to its pod.
 pub async fn attach(network: &PodNetwork, netns: &Path) -> Result<(), NetworkError> {
-    let root = Netlink::here()?;
-    let remote = network.worker_node_ip.address;
-    root.add_vxlan(UNMOVED_NAME, network.vxlan_id, network.vxlan_port, remote)
-        .await?;
-    let made = root
-        .link(UNMOVED_NAME)
-        .await?
-        .ok_or(NetworkError::VniInUse(network.vxlan_id))?;
-    let mtu = network
-        .mtu
-        .min(path_mtu(&root).await?.saturating_sub(overhead(remote)));
     let namespace = std::fs::File::open(netns).map_err(|source| NetworkError::Namespace {
         path: netns.to_owned(),
         source,
     })?;
-    let change = device(made.index)
+    let root = Netlink::here()?;
+    let remote = network.worker_node_ip.address;
+    let mtu = path_mtu(&root).await?.saturating_sub(overhead(remote));
+    let mtu = network.mtu.min(mtu);
+    let tunnel = root
+        .add_vxlan(TUNNEL_NAME, network.vxlan_id, network.vxlan_port, remote)
+        .await?;
+    root.have_no_addresses(&tunnel).await?;
+    let start = device(tunnel.index).mtu(mtu).up();
+    root.change(TUNNEL_NAME, "start the device", start).await?;
+    let interface = LinkMacVlan::new(UNNAMED, tunnel.index, MacVlanMode::Bridge)
         .address(parse_mac(&network.pod_hw_addr)?)
         .mtu(mtu)
-        .name(network.interface.as_str())
         .setns_by_fd(namespace.as_raw_fd());
-    root.change(
-        &network.interface,
-        "move into the pod's namespace the device",
-        change,
-    )
-    .await?;
+    root.add(UNNAMED, "make the pod's device", interface.build())
+        .await?;
 
     let pod = Netlink::inside(netns)?;
     start_loopback(&pod).await?;
-    let interface = pod
-        .link(&network.interface)
-        .await?
-        .ok_or(NetworkError::NoEthernet)?;
-    pod.change(&interface.name, "start the device", device(interface.index).up())
-        .await?;
+    let made = pod.link(UNNAMED).await?.ok_or(NetworkError::NoEthernet)?;
+    let name = network.interface.clone();
+    let interface = Link { name, ..made };
+    let start = device(interface.index).name(&interface.name).up();
+    pod.change(&interface.name, "start the device", start).await?;
     configure(&pod, &interface, network).await
 }
 
@@ -153,10 +157,7 @@ async fn path_mtu(netlink: &Netlink) -> Result<u32, NetworkError> {
     let ethernet = links
         .iter()
         .filter(|link| link.header.link_layer_type == LinkLayerType::Ether);
-    let mtus = ethernet
-        .filter_map(read_link)
-        .filter(|link| link.name != UNMOVED_NAME)
-        .map(|link| link.mtu);
+    let mtus = ethernet.filter_map(read_link).map(|link| link.mtu);
     mtus.min().ok_or(NetworkError::NoEthernet)
 }
 

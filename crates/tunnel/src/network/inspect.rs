@@ -75,7 +75,7 @@ pub async fn inspect(netns: &Path) -> Result<PodInterface, NetworkError> {
         .and_then(device_of);
     let is_pod_interface = |link: &&Link| match default {
         Some(index) => link.index == index,
-        None => link.name != "lo" && link.name != super::worker::TUNNEL_NAME,
+        None => link.name != "lo" && link.name != super::TUNNEL_NAME,
     };
     let none = || NetworkError::NoPodInterface(netns.to_owned());
     let link = links.iter().find(is_pod_interface).ok_or_else(none)?;

@@ -2,14 +2,14 @@
 //!
 //! ```text
 //! worker                                                             VM
-//! node netns      │ pod netns                                        │ root netns        podns
-//! bridge ── veth ─┼─ eth0 ⇄ (tc redirect) ⇄ vxlan1 ── UDP ───────────┼─ UDP ── vxlan ──► eth0: address, MAC,
-//!                 │                                                  │                   routes, neighbours
+//! node netns      │ pod netns                                        │ root netns      │ podns
+//! bridge ── veth ─┼─ eth0 ⇄ (tc redirect) ⇄ vxlan1 ── UDP ───────────┼─ UDP ── vxlan1 ─┼─ eth0 (MACVLAN): address,
+//!                 │                                                  │                 │ MAC, routes, neighbours
 //! ```
 //!
 //! The CNI's interface stays as it is on the worker, so that its routes and policies keep working; everything that arrives
-//! there goes into the tunnel, and everything from the tunnel leaves there. Both VXLAN devices are made in the namespace
-//! that has the way between node and VM, and then moved: the UDP side stays where the device was made.
+//! there goes into the tunnel, and everything from the tunnel leaves there. The worker's VXLAN device is made in the node's
+//! namespace and then moved: the UDP side stays where the device was made.
 
 mod error;
 mod guest;
@@ -24,3 +24,6 @@ pub use guest::{LinkConfig, attach, configure_link, loopback_up};
 pub use inspect::{PodInterface, inspect, node_address};
 pub use namespace::create_namespace;
 pub use worker::{WorkerTunnel, is_namespace};
+
+/// The name of the VXLAN device on either side, as with today's peer pods.
+const TUNNEL_NAME: &str = "vxlan1";

@@ -11,7 +11,7 @@ use rtnetlink::{
     packet_route::{
         AddressFamily,
         address::{AddressAttribute, AddressFlags},
-        link::{LinkAttribute, LinkMessage},
+        link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkMessage},
         route::{RouteMessage, RouteScope},
     },
 };
@@ -150,6 +150,20 @@ impl Netlink {
         ignore(&[Errno::NODEV], deleted.map_err(|error| request.failed(error)))
     }
 
+    pub(super) async fn add(
+        &self,
+        name: &str,
+        action: &'static str,
+        message: LinkMessage,
+    ) -> Result<(), NetworkError> {
+        let request = Request {
+            action,
+            subject: name,
+        };
+        let added = self.handle.link().add(message).execute().await;
+        added.map_err(|error| request.failed(error))
+    }
+
     /// Makes a unicast VXLAN device with nothing learned and nothing shared.
     pub(super) async fn add_vxlan(
         &self,
@@ -157,27 +171,28 @@ impl Netlink {
         vni: u32,
         port: u16,
         remote: IpAddr,
-    ) -> Result<(), NetworkError> {
+    ) -> Result<Link, NetworkError> {
         let builder = LinkVxlan::new(name, vni).port(port).learning(false);
         let builder = match remote {
             IpAddr::V4(remote) => builder.remote(remote),
             IpAddr::V6(remote) => builder.remote6(remote),
         };
-        let request = Request {
-            action: "make the tunnel device",
-            subject: name,
-        };
-        match self
-            .handle
-            .link()
-            .add(builder.build())
-            .execute()
-            .await
-            .map_err(|error| request.failed(error))
-        {
+        match self.add(name, "make the tunnel device", builder.build()).await {
             Err(error) if is(&error, Errno::EXIST) => Err(NetworkError::VniInUse(vni)),
-            result => result,
+            Err(error) => Err(error),
+            Ok(()) => self.link(name).await?.ok_or(NetworkError::VniInUse(vni)),
         }
+    }
+
+    /// Keeps the kernel from giving a device an address of its own, and so from speaking there for itself. A device that
+    /// is moved to another namespace forgets it.
+    pub(super) async fn have_no_addresses(&self, link: &Link) -> Result<(), NetworkError> {
+        let none = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
+        let attribute = LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![none])]);
+        let message = device(link.index).append_extra_attribute(attribute);
+        let changed = self.change(&link.name, "keep addresses from the device", message);
+        // A kernel without IPv6 gives none.
+        ignore(&[Errno::AFNOSUPPORT, Errno::OPNOTSUPP], changed.await)
     }
 
     pub(super) async fn change(

@@ -7,12 +7,9 @@ use std::{
 };
 
 use super::{
-    NetworkError,
+    NetworkError, TUNNEL_NAME,
     netlink::{Netlink, device},
 };
-
-/// The tunnel device's name in the pod's namespace, as with today's peer pods.
-pub(super) const TUNNEL_NAME: &str = "vxlan1";
 
 /// What the tunnel of one pod needs to be known; the same values attach and detach it, in any order, any number of times.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +44,7 @@ impl WorkerTunnel {
             cause: "it was made and is gone".to_owned(),
         };
         let tunnel = pod.link(TUNNEL_NAME).await?.ok_or_else(missing)?;
+        pod.have_no_addresses(&tunnel).await?;
         let change = device(tunnel.index).mtu(interface.mtu).up();
         pod.change(TUNNEL_NAME, "start the device", change).await?;
         pod.redirect(&interface, &tunnel).await?;
@@ -77,8 +75,7 @@ impl WorkerTunnel {
         let node = Netlink::here()?;
         self.remove_unmoved(&node).await?;
         let name = self.unmoved_name();
-        node.add_vxlan(&name, self.vni, self.port, self.remote).await?;
-        let made = node.link(&name).await?.ok_or(NetworkError::VniInUse(self.vni))?;
+        let made = node.add_vxlan(&name, self.vni, self.port, self.remote).await?;
         let namespace = std::fs::File::open(&self.netns).map_err(|source| NetworkError::Namespace {
             path: self.netns.clone(),
             source,
