@@ -236,3 +236,6 @@ fn refusal(error: &ProviderError) -> Reason {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

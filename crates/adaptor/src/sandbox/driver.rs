@@ -239,3 +239,6 @@ async fn perform(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

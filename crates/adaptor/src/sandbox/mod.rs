@@ -20,6 +20,8 @@ mod state;
 mod table;
 
 pub(crate) use effects::{Effects, Limits};
+#[cfg(test)]
+pub(crate) use plan::example;
 pub(crate) use plan::{Plan, SandboxId, attempt_now, launch_token};
 pub(crate) use reason::{Reason, chain};
 pub(crate) use state::State;

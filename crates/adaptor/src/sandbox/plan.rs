@@ -106,6 +106,46 @@ pub(crate) fn attempt_now() -> u128 {
         .as_nanos()
 }
 
+/// A plan for tests: of a pod that has no network anywhere.
+#[cfg(test)]
+pub(crate) fn example(sandbox: &str, vni: u32) -> Plan {
+    use peerpods_proto::payload::TunnelType;
+
+    let owner = Owner {
+        cluster: "c".to_owned(),
+        node: "n".to_owned(),
+        sandbox: sandbox.to_owned(),
+        pod_namespace: "default".to_owned(),
+        pod_name: "web".to_owned(),
+        pod_uid: None,
+    };
+    let network = PodNetwork {
+        pod_ip: "10.244.0.5/24".parse().expect("an address"),
+        further_pod_ips: Vec::new(),
+        pod_hw_addr: "0a:58:0a:f4:00:05".to_owned(),
+        interface: "eth0".to_owned(),
+        worker_node_ip: "10.250.0.1/24".parse().expect("an address"),
+        tunnel_type: TunnelType::Vxlan,
+        routes: Vec::new(),
+        neighbors: Vec::new(),
+        mtu: 1450,
+        index: 0,
+        vxlan_port: 4789,
+        vxlan_id: vni,
+        dedicated: false,
+        external_net_via_pod_vm: false,
+    };
+    Plan {
+        sandbox: SandboxId::try_from(sandbox.to_owned()).expect("an id"),
+        owner,
+        shape: Shape::default(),
+        netns: "/run/netns/no-such-pod".into(),
+        network,
+        identity: ClientIdentity::issue(sandbox).expect("an identity can be made"),
+        join_secret: JoinSecret::new([7; 32]),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

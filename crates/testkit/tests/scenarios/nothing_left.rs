@@ -8,41 +8,53 @@ use serde_json::json;
 /// The kubelet removes what the container runtime remembers of an ended sandbox once a minute.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// Everything on the node that names this sandbox: processes, devices, mounts, cgroups, files.
-fn traces(bed: &Bed, sandbox: &str) -> BTreeSet<String> {
-    // A pattern that does not match its own text: this script is a process of the node, too.
-    let (first, rest) = sandbox.split_at(1);
+/// Everything on the node that bears one of these names: processes, mounts, cgroups, files, devices, namespaces; and
+/// the records of VMs that mention one.
+fn traces(bed: &Bed, names: &[&str]) -> BTreeSet<String> {
+    // Patterns that do not match their own text: this script is a process of the node, too.
+    let bracketed = |name: &&str| {
+        let (first, rest) = name.split_at(1);
+        format!("[{first}]{rest}")
+    };
+    let patterns: Vec<_> = names.iter().map(bracketed).collect();
+    let expression = patterns.join("|");
+    let files: Vec<_> = patterns
+        .iter()
+        .map(|pattern| format!("-name '*{pattern}*'"))
+        .collect();
     let script = format!(
-        "grep -l -a '[{first}]{rest}' /proc/[0-9]*/cmdline 2>/dev/null; \
-         grep '[{first}]{rest}' /proc/mounts; \
-         find /sys/fs/cgroup /run /var/lib/cloud-api-adaptor -name '*[{first}]{rest}*' 2>/dev/null"
+        "grep -l -a -E '{expression}' /proc/[0-9]*/cmdline 2>/dev/null; grep -E '{expression}' /proc/mounts; \
+         ip -oneline link | grep -E '{expression}'; \
+         grep -l -r -a -E '{expression}' /run/peerpod/instances 2>/dev/null; \
+         find /sys/fs/cgroup /run /var/lib/cloud-api-adaptor {} 2>/dev/null",
+        files.join(" -o ")
     );
-    let output = bed.enter(&["sh", "-c", &script]);
-    output
-        .stdout
-        .lines()
-        .filter(|line| !line.is_empty())
-        .map(str::to_owned)
-        .collect()
+    lines(bed, &script)
 }
 
-/// All VMs and tunnel devices of the node.
-fn machines_and_devices(bed: &Bed) -> BTreeSet<String> {
-    let script = "ls /run/peerpod/instances 2>/dev/null; ls /sys/class/net | grep -E '^(ppvxlan|ppt)'; \
-                  for n in /run/netns/*; do nsenter --net=$n ls /sys/class/net 2>/dev/null | grep vxlan; done";
+fn lines(bed: &Bed, script: &str) -> BTreeSet<String> {
     let output = bed.enter(&["sh", "-c", script]);
-    output
-        .stdout
-        .lines()
-        .filter(|line| !line.is_empty())
-        .map(str::to_owned)
-        .collect()
+    let lines = output.stdout.lines().filter(|line| !line.is_empty());
+    lines.map(str::to_owned).collect()
 }
 
-fn sandbox_of(bed: &Bed, pod: &str) -> String {
-    let output = bed.enter(&["sh", "-c", &format!("ls -d /run/peerpod/pods/* | while read d; do grep -l -a '\"{pod}\"' /run/containerd/io.containerd.runtime.v2.task/k8s.io/$(basename $d)/config.json; done")]);
-    let path = output.stdout.lines().next().unwrap_or_default().to_owned();
-    path.split('/').rev().nth(1).unwrap_or_default().to_owned()
+#[track_caller]
+fn the_only_line(bed: &Bed, script: &str) -> String {
+    let found = lines(bed, script);
+    assert_eq!(found.len(), 1, "{script}\n{found:#?}");
+    found.into_iter().next().unwrap()
+}
+
+#[track_caller]
+fn wait_nothing_left(bed: &Bed, names: &[&str]) {
+    wait_for("nothing of the pod is left", LIMIT, || {
+        let left = traces(bed, names);
+        if left.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("{left:#?}"))
+        }
+    });
 }
 
 #[test]
@@ -51,20 +63,51 @@ fn a_deleted_pod_leaves_nothing() {
     let pod = PodBuilder::new("leave", Runtime::PeerPod, vec![container("main", "sleep 1000")])
         .spec("volumes", json!([{"name": "scratch", "emptyDir": {}}]))
         .start(&bed);
-    let sandbox = sandbox_of(&bed, &pod.name);
-    assert_eq!(sandbox.len(), 64, "the sandbox of the pod is found");
-    let before = machines_and_devices(&bed);
-    assert!(
-        !traces(&bed, &sandbox).is_empty() && !before.is_empty(),
-        "a running pod is seen"
+    // What the pod has on the node, by the names that it bears there.
+    let record = the_only_line(
+        &bed,
+        &format!("grep -l -a '\"{}\"' /run/peerpod/instances/*/record.json", pod.name),
     );
+    let instance = record.split('/').rev().nth(1).unwrap().to_owned();
+    let sandbox = the_only_line(
+        &bed,
+        &format!("sed 's/.*\"sandbox\": *\"\\([^\"]*\\)\".*/\\1/' {record} | grep -x '[0-9a-f]*'"),
+    );
+    let bundle = format!("/run/containerd/io.containerd.runtime.v2.task/k8s.io/{sandbox}");
+    let namespace = the_only_line(
+        &bed,
+        &format!("grep -o '/netns/cni-[0-9a-f-]*' {bundle}/config.json | sort -u"),
+    );
+    let namespace = namespace.rsplit('/').next().unwrap().to_owned();
+    let tap = format!("pp{}", &instance["qemu-".len()..][..12]);
+    the_only_line(&bed, &format!("ip -oneline link show dev {tap}"));
+    let tunnel = lines(&bed, &format!("ip -netns {namespace} -oneline link show type vxlan"));
+    assert_eq!((sandbox.len(), tunnel.len()), (64, 1), "{tunnel:?}");
+
     pod.delete();
-    wait_for("nothing of the sandbox is left", LIMIT, || {
-        let left = traces(&bed, &sandbox);
-        if left.is_empty() {
+    // The tunnel is in the pod's namespace and goes with it.
+    wait_nothing_left(&bed, &[&sandbox, &instance, &namespace, &tap]);
+}
+
+#[test]
+fn a_start_that_failed_half_way_leaves_nothing() {
+    let bed = Bed::connect();
+    // A VM that starts and never boots: its kernel is none.
+    let made = "d=/run/peerpod/images/half; mkdir -p $d; echo half > $d/vmlinuz; echo half > $d/initrd.img";
+    bed.enter(&["sh", "-c", made]).text();
+    let pod = PodBuilder::new("half-way", Runtime::PeerPod, vec![container("main", "sleep 1000")])
+        .annotation("io.katacontainers.config.hypervisor.image", "half")
+        .create(&bed);
+    let name = pod.name.clone();
+    wait_for("the start fails", LIMIT, || {
+        let events = pod.events();
+        if events.contains("FailedCreatePodSandBox") {
             Ok(())
         } else {
-            Err(format!("{left:#?}"))
+            Err(events)
         }
     });
+    pod.delete();
+    // By its pod's name: every attempt had a sandbox of its own.
+    wait_nothing_left(&bed, &[&name]);
 }

@@ -1,0 +1,340 @@
+//! A sandbox's life with a journal on disk and a provider that misbehaves: what is recorded when, and what a crash leaves.
+
+use std::{
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use peerpods_provider::{
+    Instance, LaunchRequest, LaunchToken, Provider,
+    fake::{Call, Fault, FakeProvider},
+};
+use peerpods_tunnel::channel::ServerKeyPin;
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::Notify,
+};
+
+use crate::{
+    journal::Journal,
+    sandbox::{Effects, Plan, Reason, Record, SandboxId, Sandboxes, State, TableError, example},
+};
+
+/// Long enough for a machine that is busy, short enough for a person who waits.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// The step of a sandbox's life at which the adaptor is stopped, and whether the step took effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stuck {
+    Nowhere,
+    BeforeLaunch,
+    AfterLaunch,
+    InJoin,
+    BeforeDrain,
+    AfterDrain,
+}
+
+/// A world in which every effect but the provider's is imagined, and each can be made to hang.
+struct World {
+    provider: FakeProvider,
+    journal: Journal,
+    stuck: Stuck,
+    reached: Notify,
+    /// What the journal held as each effect began.
+    recorded: Mutex<Vec<String>>,
+}
+
+impl World {
+    /// Notes what is durable now.
+    fn note(&self, plan: &Plan) {
+        let records = self.journal.read().unwrap();
+        let own = records.iter().find(|record| record.plan.sandbox == plan.sandbox);
+        let name = own.map_or("nothing", |record| record.state.name());
+        self.recorded.lock().unwrap().push(name.to_owned());
+    }
+
+    /// Never returns where the test wants the adaptor to be killed.
+    async fn hang_at(&self, point: Stuck) {
+        if self.stuck == point {
+            self.reached.notify_one();
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+#[async_trait]
+impl Effects for World {
+    async fn launch(&self, plan: &Plan, token: &LaunchToken) -> Result<Instance, Reason> {
+        self.note(plan);
+        self.hang_at(Stuck::BeforeLaunch).await;
+        let request = LaunchRequest {
+            token: token.clone(),
+            owner: plan.owner.clone(),
+            shape: plan.shape.clone(),
+            name: "podvm".to_owned(),
+            tags: Default::default(),
+            payload: Default::default(),
+        };
+        let launched = self.provider.launch(&request).await;
+        self.hang_at(Stuck::AfterLaunch).await;
+        launched.map_err(|error| Reason::NotLaunched(error.to_string()))
+    }
+
+    async fn join(&self, plan: &Plan, _: &Instance) -> Result<ServerKeyPin, Reason> {
+        self.note(plan);
+        self.hang_at(Stuck::InJoin).await;
+        Ok("ab".repeat(32).parse().unwrap())
+    }
+
+    async fn serve(
+        &self,
+        plan: &Plan,
+        instance: &Instance,
+        _: ServerKeyPin,
+        reachable: Box<dyn FnOnce() + Send>,
+    ) -> Reason {
+        self.note(plan);
+        reachable();
+        while self.provider.instances().iter().any(|one| one.instance == *instance) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Reason::Ended("it was killed".to_owned())
+    }
+
+    async fn drain(&self, plan: &Plan, token: &LaunchToken, instance: Option<&Instance>) {
+        self.note(plan);
+        self.hang_at(Stuck::BeforeDrain).await;
+        if let Some(instance) = instance {
+            while self.provider.terminate(&instance.id).await.is_err() {}
+        }
+        if let Some(found) = self.provider.find(token).await.unwrap() {
+            self.provider.terminate(&found.id).await.unwrap();
+        }
+        self.hang_at(Stuck::AfterDrain).await;
+    }
+}
+
+/// One run of the adaptor, on the journal in `folder`; dropping it is its sudden death.
+struct Adaptor {
+    runtime: Runtime,
+    world: Arc<World>,
+    sandboxes: Sandboxes,
+}
+
+impl Adaptor {
+    fn run(folder: &Path, provider: &FakeProvider, stuck: Stuck) -> Self {
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let journal = Journal::open(folder).unwrap();
+        let world = Arc::new(World {
+            provider: provider.clone(),
+            journal: journal.clone(),
+            stuck,
+            reached: Notify::new(),
+            recorded: Mutex::default(),
+        });
+        let sandboxes = Sandboxes::new(journal, world.clone());
+        let entered = runtime.enter();
+        sandboxes.replay().unwrap();
+        drop(entered);
+        Self {
+            runtime,
+            world,
+            sandboxes,
+        }
+    }
+
+    fn create(&self) -> Result<(), TableError> {
+        let place = self.sandboxes.place(&id())?;
+        let plan = example("pod-1", place.vni);
+        let token = LaunchToken::try_from("pp-1".to_owned()).unwrap();
+        let record = Record {
+            plan,
+            state: State::Reserved { token },
+        };
+        self.block(self.sandboxes.create(place, record))
+    }
+
+    fn start(&self) -> Result<(), TableError> {
+        self.block(self.sandboxes.start(&id()))
+    }
+
+    fn stop(&self) {
+        self.block(self.sandboxes.stop(&id(), Reason::Requested));
+    }
+
+    fn stop_and_wait(&self) {
+        self.stop();
+        self.block(self.sandboxes.gone(&id()));
+    }
+
+    /// Asks for the VM, or its end, until the world hangs; nobody waits for an answer any more.
+    fn until_stuck(&self, ask: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.spawn(ask);
+        self.block(self.world.reached.notified());
+    }
+
+    fn state(&self) -> Option<State> {
+        self.sandboxes.state(&id())
+    }
+
+    fn records(&self) -> usize {
+        self.world.journal.read().unwrap().len()
+    }
+
+    fn block<T>(&self, work: impl Future<Output = T>) -> T {
+        let limited = async { tokio::time::timeout(LIMIT, work).await };
+        self.runtime.block_on(limited).expect("it ends in time")
+    }
+
+    fn die(self) {
+        // Whatever runs is dropped where it stands; the journal's file is what remains.
+        self.runtime.shutdown_timeout(LIMIT);
+    }
+}
+
+fn id() -> SandboxId {
+    SandboxId::try_from("pod-1".to_owned()).unwrap()
+}
+
+#[test]
+fn every_effect_finds_its_state_recorded() {
+    let (folder, provider) = (tempfile::tempdir().unwrap(), FakeProvider::new());
+    let adaptor = Adaptor::run(folder.path(), &provider, Stuck::Nowhere);
+    adaptor.create().unwrap();
+    assert_eq!((adaptor.records(), provider.launched()), (1, 0));
+    adaptor.start().unwrap();
+    assert!(matches!(adaptor.state(), Some(State::Ready { .. })));
+    adaptor.stop_and_wait();
+    assert_eq!(
+        *adaptor.world.recorded.lock().unwrap(),
+        ["being launched", "booting", "ready", "being ended"]
+    );
+    assert_eq!((adaptor.records(), provider.instances().len()), (0, 0));
+}
+
+#[test]
+fn killed_anywhere_it_goes_on_with_the_same_instance() {
+    for stuck in [Stuck::BeforeLaunch, Stuck::AfterLaunch, Stuck::InJoin] {
+        let (folder, provider) = (tempfile::tempdir().unwrap(), FakeProvider::new());
+        let adaptor = Adaptor::run(folder.path(), &provider, stuck);
+        adaptor.create().unwrap();
+        let sandboxes = adaptor.sandboxes.clone();
+        adaptor.until_stuck(async move { drop(sandboxes.start(&id()).await) });
+        adaptor.die();
+
+        let adaptor = Adaptor::run(folder.path(), &provider, Stuck::Nowhere);
+        adaptor.start().unwrap();
+        assert_eq!(provider.launched(), 1, "{stuck:?}");
+        assert_eq!(provider.instances().len(), 1, "{stuck:?}");
+        adaptor.stop_and_wait();
+        assert_eq!((adaptor.records(), provider.instances().len()), (0, 0), "{stuck:?}");
+    }
+}
+
+#[test]
+fn killed_while_it_serves_it_serves_again() {
+    let (folder, provider) = (tempfile::tempdir().unwrap(), FakeProvider::new());
+    let adaptor = Adaptor::run(folder.path(), &provider, Stuck::Nowhere);
+    adaptor.create().unwrap();
+    adaptor.start().unwrap();
+    adaptor.die();
+
+    let adaptor = Adaptor::run(folder.path(), &provider, Stuck::Nowhere);
+    adaptor.start().unwrap();
+    assert!(matches!(adaptor.state(), Some(State::Ready { .. })));
+    assert_eq!(provider.launched(), 1);
+    adaptor.stop_and_wait();
+    assert_eq!(provider.instances().len(), 0);
+}
+
+#[test]
+fn killed_while_it_ends_a_vm_it_ends_it_all_the_same() {
+    for stuck in [Stuck::BeforeDrain, Stuck::AfterDrain] {
+        let (folder, provider) = (tempfile::tempdir().unwrap(), FakeProvider::new());
+        let adaptor = Adaptor::run(folder.path(), &provider, stuck);
+        adaptor.create().unwrap();
+        adaptor.start().unwrap();
+        let sandboxes = adaptor.sandboxes.clone();
+        adaptor.until_stuck(async move { sandboxes.stop(&id(), Reason::Requested).await });
+        adaptor.die();
+
+        // Nobody asks again.
+        let adaptor = Adaptor::run(folder.path(), &provider, Stuck::Nowhere);
+        adaptor.block(adaptor.sandboxes.gone(&id()));
+        assert_eq!((adaptor.records(), provider.instances().len()), (0, 0), "{stuck:?}");
+    }
+}
+
+#[test]
+fn stopped_while_the_launch_is_unanswered_its_instance_ends() {
+    let (folder, provider) = (tempfile::tempdir().unwrap(), FakeProvider::new());
+    let adaptor = Adaptor::run(folder.path(), &provider, Stuck::AfterLaunch);
+    adaptor.create().unwrap();
+    let sandboxes = adaptor.sandboxes.clone();
+    adaptor.until_stuck(async move { drop(sandboxes.start(&id()).await) });
+    assert_eq!(provider.instances().len(), 1);
+    adaptor.stop_and_wait();
+    assert_eq!((adaptor.records(), provider.instances().len()), (0, 0));
+}
+
+#[test]
+fn a_launch_that_fails_after_it_took_effect_leaves_nothing() {
+    let (folder, provider) = (tempfile::tempdir().unwrap(), FakeProvider::new());
+    provider.fail_next(Call::Launch, Fault::LoseReply);
+    let adaptor = Adaptor::run(folder.path(), &provider, Stuck::Nowhere);
+    adaptor.create().unwrap();
+    let refused = adaptor.start().unwrap_err();
+    assert!(refused.to_string().contains("could not be launched"), "{refused}");
+    adaptor.block(adaptor.sandboxes.gone(&id()));
+    assert_eq!(
+        (provider.launched(), adaptor.records(), provider.instances().len()),
+        (1, 0, 0)
+    );
+}
+
+#[test]
+fn many_starts_make_one_vm() {
+    let (folder, provider) = (tempfile::tempdir().unwrap(), FakeProvider::new());
+    let adaptor = Adaptor::run(folder.path(), &provider, Stuck::Nowhere);
+    adaptor.create().unwrap();
+    let (first, second, third) = (id(), id(), id());
+    let started = adaptor.block(async {
+        tokio::join!(
+            adaptor.sandboxes.start(&first),
+            adaptor.sandboxes.start(&second),
+            adaptor.sandboxes.start(&third)
+        )
+    });
+    assert!(started.0.is_ok() && started.1.is_ok() && started.2.is_ok());
+    assert_eq!(provider.launched(), 1);
+}
+
+#[test]
+fn a_vm_that_ends_by_itself_ends_its_sandbox_with_the_reason() {
+    let (folder, provider) = (tempfile::tempdir().unwrap(), FakeProvider::new());
+    let adaptor = Adaptor::run(folder.path(), &provider, Stuck::AfterDrain);
+    adaptor.create().unwrap();
+    adaptor.start().unwrap();
+    let instance = provider.instances().remove(0).instance.id;
+    provider.kill(&instance);
+    adaptor.block(adaptor.world.reached.notified());
+    let refused = adaptor.start().unwrap_err();
+    assert_eq!(refused.to_string(), "the VM ended: it was killed");
+}
+
+#[test]
+fn a_sandbox_is_made_once_and_an_unknown_one_is_named() {
+    let (folder, provider) = (tempfile::tempdir().unwrap(), FakeProvider::new());
+    let adaptor = Adaptor::run(folder.path(), &provider, Stuck::Nowhere);
+    assert_eq!(adaptor.start().unwrap_err().to_string(), "sandbox pod-1 is not known");
+    adaptor.create().unwrap();
+    assert_eq!(
+        adaptor.create().unwrap_err().to_string(),
+        "sandbox pod-1 exists already and is reserved"
+    );
+    // To stop what never was is no error: the container runtime repeats itself.
+    adaptor.stop_and_wait();
+    adaptor.stop_and_wait();
+}
