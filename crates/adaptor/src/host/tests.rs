@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use peerpods_provider::{
     OwnerScope, Provider,
-    fake::{Call, Fault, FakeProvider},
+    fake::{Call, FakeProvider, Fault},
 };
 
 use super::{GuestDefaults, Node, PodDirectories, end_orphans};
@@ -46,14 +46,21 @@ impl Lab {
     }
 
     async fn launch(&self) -> Result<peerpods_provider::Instance, Reason> {
-        self.node.launch(&self.plan, &launch_token(&self.plan.owner, 1)).await
+        self.node
+            .launch(&self.plan, &launch_token(&self.plan.owner, 1))
+            .await
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_launch_whose_answer_is_lost_is_asked_for_again_and_made_once() {
     let lab = Lab::new();
-    for fault in [Fault::LoseReply, Fault::LoseRequest, Fault::Throttle, Fault::Capacity] {
+    for fault in [
+        Fault::LoseReply,
+        Fault::LoseRequest,
+        Fault::Throttle,
+        Fault::Capacity,
+    ] {
         lab.provider.fail_next(Call::Launch, fault);
     }
     lab.launch().await.unwrap();
@@ -88,7 +95,8 @@ async fn a_cloud_that_stays_full_is_given_up_in_time_and_said_to_be_full() {
 #[tokio::test(start_paused = true)]
 async fn a_cloud_that_does_not_answer_is_given_up_in_time() {
     let lab = Lab::new();
-    lab.provider.fail_next(Call::Launch, Fault::Slow(Duration::from_secs(3600)));
+    lab.provider
+        .fail_next(Call::Launch, Fault::Slow(Duration::from_secs(3600)));
     let reason = lab.launch().await.unwrap_err();
     assert!(matches!(reason, Reason::NotLaunched(_)), "{reason:?}");
     assert_eq!(lab.provider.launched(), 0);
@@ -132,7 +140,11 @@ async fn a_vm_without_a_record_is_ended_and_a_stray_directory_removed() {
         node: Some(node.to_owned()),
     };
     end_orphans(&lab.node, &sandboxes, &scope("another")).await;
-    assert_eq!(lab.provider.instances().len(), 1, "another node's VM is none of ours");
+    assert_eq!(
+        lab.provider.instances().len(),
+        1,
+        "another node's VM is none of ours"
+    );
     end_orphans(&lab.node, &sandboxes, &scope("n")).await;
     assert!(lab.provider.list(&scope("n")).await.unwrap().is_empty());
     assert!(!lab.node.directories.path(&lab.plan.sandbox).exists());

@@ -66,7 +66,10 @@ fn a_deleted_pod_leaves_nothing() {
     // What the pod has on the node, by the names that it bears there.
     let record = the_only_line(
         &bed,
-        &format!("grep -l -a '\"{}\"' /run/peerpod/instances/*/record.json", pod.name),
+        &format!(
+            "grep -l -a '\"{}\"' /run/peerpod/instances/*/record.json",
+            pod.name
+        ),
     );
     let instance = record.split('/').rev().nth(1).unwrap().to_owned();
     let sandbox = the_only_line(
@@ -81,7 +84,10 @@ fn a_deleted_pod_leaves_nothing() {
     let namespace = namespace.rsplit('/').next().unwrap().to_owned();
     let tap = format!("pp{}", &instance["qemu-".len()..][..12]);
     the_only_line(&bed, &format!("ip -oneline link show dev {tap}"));
-    let tunnel = lines(&bed, &format!("ip -netns {namespace} -oneline link show type vxlan"));
+    let tunnel = lines(
+        &bed,
+        &format!("ip -netns {namespace} -oneline link show type vxlan"),
+    );
     assert_eq!((sandbox.len(), tunnel.len()), (64, 1), "{tunnel:?}");
 
     pod.delete();
@@ -95,9 +101,13 @@ fn a_start_that_failed_half_way_leaves_nothing() {
     // A VM that starts and never boots: its kernel is none.
     let made = "d=/run/peerpod/images/half; mkdir -p $d; echo half > $d/vmlinuz; echo half > $d/initrd.img";
     bed.enter(&["sh", "-c", made]).text();
-    let pod = PodBuilder::new("half-way", Runtime::PeerPod, vec![container("main", "sleep 1000")])
-        .annotation("io.katacontainers.config.hypervisor.image", "half")
-        .create(&bed);
+    let pod = PodBuilder::new(
+        "half-way",
+        Runtime::PeerPod,
+        vec![container("main", "sleep 1000")],
+    )
+    .annotation("io.katacontainers.config.hypervisor.image", "half")
+    .create(&bed);
     let name = pod.name.clone();
     wait_for("the start fails", LIMIT, || {
         let events = pod.events();

@@ -9,7 +9,7 @@ use std::{
 use async_trait::async_trait;
 use peerpods_provider::{
     Instance, LaunchRequest, LaunchToken, Provider,
-    fake::{Call, Fault, FakeProvider},
+    fake::{Call, FakeProvider, Fault},
 };
 use peerpods_tunnel::channel::ServerKeyPin;
 use tokio::{
@@ -97,7 +97,12 @@ impl Effects for World {
     ) -> Reason {
         self.note(plan);
         reachable();
-        while self.provider.instances().iter().any(|one| one.instance == *instance) {
+        while self
+            .provider
+            .instances()
+            .iter()
+            .any(|one| one.instance == *instance)
+        {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         Reason::Ended("it was killed".to_owned())
@@ -229,7 +234,11 @@ fn killed_anywhere_it_goes_on_with_the_same_instance() {
         assert_eq!(provider.launched(), 1, "{stuck:?}");
         assert_eq!(provider.instances().len(), 1, "{stuck:?}");
         adaptor.stop_and_wait();
-        assert_eq!((adaptor.records(), provider.instances().len()), (0, 0), "{stuck:?}");
+        assert_eq!(
+            (adaptor.records(), provider.instances().len()),
+            (0, 0),
+            "{stuck:?}"
+        );
     }
 }
 
@@ -263,7 +272,11 @@ fn killed_while_it_ends_a_vm_it_ends_it_all_the_same() {
         // Nobody asks again.
         let adaptor = Adaptor::run(folder.path(), &provider, Stuck::Nowhere);
         adaptor.block(adaptor.sandboxes.gone(&id()));
-        assert_eq!((adaptor.records(), provider.instances().len()), (0, 0), "{stuck:?}");
+        assert_eq!(
+            (adaptor.records(), provider.instances().len()),
+            (0, 0),
+            "{stuck:?}"
+        );
     }
 }
 
@@ -328,7 +341,10 @@ fn a_vm_that_ends_by_itself_ends_its_sandbox_with_the_reason() {
 fn a_sandbox_is_made_once_and_an_unknown_one_is_named() {
     let (folder, provider) = (tempfile::tempdir().unwrap(), FakeProvider::new());
     let adaptor = Adaptor::run(folder.path(), &provider, Stuck::Nowhere);
-    assert_eq!(adaptor.start().unwrap_err().to_string(), "sandbox pod-1 is not known");
+    assert_eq!(
+        adaptor.start().unwrap_err().to_string(),
+        "sandbox pod-1 is not known"
+    );
     adaptor.create().unwrap();
     assert_eq!(
         adaptor.create().unwrap_err().to_string(),
