@@ -92,7 +92,7 @@ pub(crate) fn demo() -> Result<()> {
 }
 
 fn title(text: &str) {
-    println!("\n\x1b[1m{text}\x1b[0m");
+    anstream::println!("\n\x1b[1m{text}\x1b[0m");
 }
 
 fn wait_running(bed: &Bed) -> Result<()> {

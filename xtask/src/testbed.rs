@@ -113,6 +113,7 @@ fn begin(state: &State, artifacts: &Artifacts) -> Result<Holder> {
         registry: artifacts.registry.clone(),
         pause: artifacts.pause.clone(),
         busybox: artifacts.busybox.clone(),
+        probe: artifacts.probe.clone(),
         kernel: artifacts.kernel.clone(),
         initrd: artifacts.initrd.clone(),
         cgroup: layout::cgroup(),

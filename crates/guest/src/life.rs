@@ -14,7 +14,7 @@ use rustix::system::{RebootCommand, reboot};
 use crate::{
     agent::{Sandbox, serve},
     boot::{self, Platform},
-    container::{HELPER_ARGUMENT, Reaper, helper_main},
+    container::{HELPER_ARGUMENT, POD_INIT_ARGUMENT, Reaper, helper_main, pod_init_main},
     error::GuestError,
     image::{PullSettings, write_trusted_roots},
     lease::Lease,
@@ -28,8 +28,10 @@ const LAST_ANSWER: Duration = Duration::from_millis(100);
 /// Runs the program.
 pub fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
-    if arguments.next().as_deref() == Some(HELPER_ARGUMENT) {
-        return helper_main(&arguments.next().unwrap_or_default());
+    match arguments.next().as_deref() {
+        Some(HELPER_ARGUMENT) => return helper_main(&arguments.next().unwrap_or_default()),
+        Some(POD_INIT_ARGUMENT) => return pod_init_main(),
+        Some(_) | None => {}
     }
     if std::process::id() != 1 {
         eprintln!("peerpods-guest is the first process of a peer pod VM; it does nothing elsewhere");

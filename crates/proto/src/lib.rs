@@ -14,4 +14,5 @@ mod generated {
 pub use generated::*;
 
 pub mod payload;
+pub mod shim_settings;
 pub mod spec;

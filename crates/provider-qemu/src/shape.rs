@@ -12,6 +12,9 @@ const VCPU_LIMIT: u32 = 32;
 /// The least memory of one VM: kernel, initrd and guest program may need 128 MiB at rest, and the pod as much.
 const MEMORY_MINIMUM_MIB: u32 = 256;
 
+/// What a VM has beyond what its pod asks for: the guest itself, and the images, which are in memory here.
+const GUEST_MEMORY_MIB: u32 = 256;
+
 /// The most characters of an image's name, as in a DNS label.
 const IMAGE_NAME_LIMIT: usize = 63;
 
@@ -38,7 +41,9 @@ pub(crate) fn plan(settings: &QemuSettings, shape: &Shape) -> Result<Plan, Provi
     }
     let vcpus = shape.vcpus.unwrap_or(settings.default_vcpus);
     check_vcpus(vcpus)?;
-    let memory_mib = shape.memory_mib.unwrap_or(settings.default_memory_mib);
+    // A pod's own limit never makes the VM smaller than one for a pod without a limit.
+    let wanted = shape.memory_mib.unwrap_or(0).saturating_add(GUEST_MEMORY_MIB);
+    let memory_mib = wanted.max(settings.default_memory_mib);
     check_memory(memory_mib)?;
     let (kernel, initrd) = match &shape.image {
         None => (settings.kernel.clone(), settings.initrd.clone()),
@@ -70,7 +75,7 @@ pub(crate) fn check_memory(memory_mib: u32) -> Result<(), ProviderError> {
         return Ok(());
     }
     invalid(format!(
-        "{memory_mib} MiB of memory are asked for; a VM has {MEMORY_MINIMUM_MIB} to {maximum} MiB here"
+        "a VM of {memory_mib} MiB of memory would be needed; it can have {MEMORY_MINIMUM_MIB} to {maximum} MiB here"
     ))
 }
 
@@ -157,6 +162,19 @@ mod tests {
     }
 
     #[test]
+    fn what_a_pod_asks_for_is_its_own_beside_the_guest() {
+        let (_directory, settings) = machine();
+        let memory = |memory_mib| {
+            let shape = Shape {
+                memory_mib: Some(memory_mib),
+                ..Shape::default()
+            };
+            plan(&settings, &shape).unwrap().memory_mib
+        };
+        assert_eq!((memory(32), memory(1024)), (512, 1024 + 256));
+    }
+
+    #[test]
     fn a_named_image_is_taken_from_its_directory() {
         let (_directory, settings) = machine();
         let shape = Shape {
@@ -204,13 +222,6 @@ mod tests {
                 ..Shape::default()
             })
             .contains("0 CPUs")
-        );
-        assert!(
-            refused(Shape {
-                memory_mib: Some(255),
-                ..Shape::default()
-            })
-            .contains("255 MiB")
         );
         assert!(
             refused(Shape {

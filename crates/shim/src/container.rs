@@ -13,14 +13,19 @@ use peerpods_proto::agent::CreateContainerRequest;
 use crate::{
     agent::{Agent, ProcessId},
     annotations::{Annotations, ContainerKind},
-    copy,
     error::Error,
     mounts::Plan,
+    number::ProcessNumber,
     process::{Launch, Process},
-    spec,
+    sandbox::Sandbox,
+    spec::{self, Processes},
     streams::StandardStreams,
 };
 
+/// What people see of the container that stands for the pod.
+const SANDBOX_NAME: &str = "(sandbox)";
+/// The agent's figure of how often the kernel killed for memory: the name in cgroup v2's `memory.events`.
+const OUT_OF_MEMORY_KILLS: &str = "oom_kill";
 /// Kubelet reads no more of it.
 const MAX_TERMINATION_MESSAGE: usize = 4096;
 
@@ -31,6 +36,7 @@ pub(crate) struct Container {
     pub(crate) kind: ContainerKind,
     pub(crate) bundle: PathBuf,
     pub(crate) init: Arc<Process>,
+    pub(crate) number: ProcessNumber,
     execs: Mutex<HashMap<String, Arc<Process>>>,
     termination_log: Option<PathBuf>,
 }
@@ -41,34 +47,47 @@ pub(crate) struct Description<'a> {
     pub(crate) kind: ContainerKind,
     pub(crate) bundle: &'a Path,
     pub(crate) spec: &'a Spec,
+    pub(crate) processes: Processes,
+    pub(crate) number: ProcessNumber,
     pub(crate) streams: StandardStreams,
 }
 
 impl Container {
     /// Brings the container's files into the guest and creates it there.
-    pub(crate) async fn create(agent: &Agent, sandbox: &str, of: Description<'_>) -> Result<Self, Error> {
+    pub(crate) async fn create(sandbox: &Sandbox, of: Description<'_>) -> Result<Self, Error> {
+        let agent = sandbox.agent()?;
         let empty = HashMap::new();
         let annotations = Annotations(of.spec.annotations().as_ref().unwrap_or(&empty));
-        let name = annotations.container_name().unwrap_or(of.id).to_owned();
-        let mut guest = spec::for_guest(of.spec, &of.kind, of.id, of.bundle);
-        let plan = Plan::new(std::mem::take(&mut guest.spec.Mounts), sandbox, of.id)?;
-        for file in &plan.copies {
-            copy::send(agent, file).await?;
+        let name = match of.kind {
+            ContainerKind::Sandbox => SANDBOX_NAME,
+            ContainerKind::InSandbox(_) | ContainerKind::Single => {
+                annotations.container_name().unwrap_or(of.id)
+            }
+        };
+        let name = name.to_owned();
+        let mut guest = spec::for_guest(of.spec, &of.kind, of.id, of.bundle, &of.processes)?;
+        let plan = Plan::new(
+            std::mem::take(&mut guest.Mounts),
+            sandbox.id(),
+            sandbox.host_paths,
+        )?;
+        for copy in &plan.copies {
+            sandbox.files.provide(copy).await?;
         }
         if let Some((destination, _)) = &plan.termination {
-            let annotations = &mut guest.spec.Annotations;
+            let annotations = &mut guest.Annotations;
             annotations
                 .entry(spec::TERMINATION_PATH.to_owned())
                 .or_insert_with(|| destination.clone());
         }
-        guest.spec.Mounts = plan.mounts;
+        guest.Mounts = plan.mounts;
         let mut storages = plan.storages;
         storages.push(spec::image_storage(annotations, &of.kind, of.id)?);
         let request = CreateContainerRequest {
             container_id: of.id.to_owned(),
             storages,
-            OCI: Some(guest.spec).into(),
-            sandbox_pidns: guest.shares_processes,
+            OCI: Some(guest).into(),
+            sandbox_pidns: of.processes == Processes::Pod,
             ..Default::default()
         };
         agent.create_container(&name, request).await?;
@@ -82,6 +101,7 @@ impl Container {
             kind: of.kind,
             bundle: of.bundle.to_owned(),
             init: Arc::new(Process::new(process, of.streams, Launch::Container)),
+            number: of.number,
             execs: Mutex::default(),
             termination_log: plan.termination.map(|(_, file)| file),
         })
@@ -118,6 +138,26 @@ impl Container {
 
     pub(crate) fn remove_exec(&self, exec: &str) {
         self.execs().remove(exec);
+    }
+
+    /// Whether the guest's kernel killed a process of the container for its memory.
+    pub(crate) async fn ran_out_of_memory(&self, agent: &Agent) -> bool {
+        match agent.stats(&self.id).await {
+            Ok(stats) => stats
+                .cgroup_stats
+                .memory_stats
+                .stats
+                .get(OUT_OF_MEMORY_KILLS)
+                .is_some_and(|count| *count > 0),
+            Err(error) => {
+                tracing::debug!(
+                    container = self.id,
+                    error = error.chain(),
+                    "no figures of the container"
+                );
+                false
+            }
+        }
     }
 
     /// Brings what the container wrote as its last words to where kubelet looks for them.

@@ -25,6 +25,11 @@ pub(crate) enum Error {
     Invalid { field: &'static str, problem: String },
     #[error("{0} is not supported")]
     Unsupported(&'static str),
+    #[error(
+        "a peer pod runs in a virtual machine and cannot share this node's namespaces: remove `{0}` from the pod's \
+         spec, or its runtimeClassName"
+    )]
+    HostNamespace(&'static str),
     #[error("{action} {}", path.display())]
     File {
         action: &'static str,
@@ -67,7 +72,7 @@ impl Error {
             Self::AlreadyExists { .. } => Code::ALREADY_EXISTS,
             Self::WrongState { .. } => Code::FAILED_PRECONDITION,
             Self::Invalid { .. } | Self::Mount { .. } => Code::INVALID_ARGUMENT,
-            Self::Unsupported(_) => Code::UNIMPLEMENTED,
+            Self::Unsupported(_) | Self::HostNamespace(_) => Code::UNIMPLEMENTED,
             Self::Lost(_) => Code::UNAVAILABLE,
             Self::File { .. } | Self::System { .. } => Code::INTERNAL,
             Self::Channel(_) => Code::UNAVAILABLE,

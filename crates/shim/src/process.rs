@@ -119,13 +119,13 @@ impl Process {
     }
 
     /// Starts the process in the guest. `announce` runs before anything of its life can be seen, so that
-    /// the event of its start precedes that of its exit.
-    pub(crate) async fn start(
+    /// the event of its start precedes that of its exit; `report` runs at its end, before its exit can be seen.
+    pub(crate) async fn start<F: Future<Output = ()> + Send + 'static>(
         self: &Arc<Self>,
         agent: &Agent,
         liveness: watch::Receiver<Liveness>,
         announce: impl FnOnce(),
-        report: impl Future<Output = ()> + Send + 'static,
+        report: impl FnOnce(Exit) -> F + Send + 'static,
     ) -> Result<(), Error> {
         self.step("start", |state| state == State::Created, State::Starting)?;
         let launched = match self.streams.open() {
@@ -154,12 +154,12 @@ impl Process {
     }
 
     /// The task that owns a running process.
-    async fn live(
+    async fn live<F: Future<Output = ()> + Send>(
         self: Arc<Self>,
         agent: Agent,
         mut liveness: watch::Receiver<Liveness>,
         opened: Opened,
-        report: impl Future<Output = ()> + Send,
+        report: impl FnOnce(Exit) -> F + Send,
     ) {
         let wish = self.wish.subscribe();
         let (outputs, feeding) = opened.feed(&agent, &self.id, self.input.subscribe());
@@ -190,7 +190,11 @@ impl Process {
             feeding.abort();
         }
         let exit = Exit::now(status);
-        report.await;
+        tokio::select! {
+            () = report(exit) => {}
+            // The machine has nothing more to say.
+            _ = gone(&mut liveness) => {}
+        }
         self.exit(exit);
     }
 

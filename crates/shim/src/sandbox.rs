@@ -9,7 +9,7 @@ use std::{
 
 use containerd_shim_protos::events::task::TaskOOM;
 use oci_spec::runtime::Spec;
-use peerpods_proto::agent::CreateSandboxRequest;
+use peerpods_proto::{agent::CreateSandboxRequest, shim_settings::HostPaths};
 use tokio::{
     sync::watch,
     time::{MissedTickBehavior, interval, sleep},
@@ -21,6 +21,7 @@ use crate::{
     annotations::{Annotations, ContainerKind},
     error::Error,
     events::Publisher,
+    files::Files,
     hypervisor::Hypervisor,
     mounts, resolver, spec,
     timeline::Timeline,
@@ -33,13 +34,24 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(30);
 const MISSED_CHECKS: u32 = 3;
 const OUT_OF_MEMORY_RETRY_DELAY: Duration = Duration::from_secs(1);
 /// CRI-O learns of an out-of-memory kill from this file in the bundle.
-const OUT_OF_MEMORY_FILE: &str = "oom";
+pub(crate) const OUT_OF_MEMORY_FILE: &str = "oom";
 
 /// Whether the machine is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Liveness {
     Alive,
     Gone(String),
+}
+
+/// Tells both runtimes that a container ran out of memory; that they may be told twice does no harm.
+pub(crate) fn announce_out_of_memory(publisher: &Publisher, container_id: String, bundle_file: &Path) {
+    if let Err(error) = std::fs::write(bundle_file, "") {
+        tracing::debug!(%error, "out-of-memory mark not written");
+    }
+    publisher.publish(TaskOOM {
+        container_id,
+        ..Default::default()
+    });
 }
 
 /// Returns when the machine has gone, with the reason.
@@ -60,6 +72,8 @@ pub(crate) struct Sandbox {
     agent: Agent,
     hypervisor: Hypervisor,
     pub(crate) timeline: Timeline,
+    pub(crate) files: Arc<Files>,
+    pub(crate) host_paths: HostPaths,
     liveness: watch::Sender<Liveness>,
 }
 
@@ -72,12 +86,10 @@ impl Sandbox {
         hypervisor: &Hypervisor,
         shim_start: SystemTime,
     ) -> Result<Arc<Self>, Error> {
-        let namespace = spec::network_namespace(spec).unwrap_or_default();
-        if *kind == ContainerKind::Sandbox && namespace.as_os_str().is_empty() {
-            return Err(Error::Unsupported(
-                "a pod in the node's network (hostNetwork: true), which a virtual machine cannot join,",
-            ));
+        if let (ContainerKind::Sandbox, Some(field)) = (kind, spec::host_namespace(spec)) {
+            return Err(Error::HostNamespace(field));
         }
+        let namespace = spec::network_namespace(spec).unwrap_or_default();
         let empty = HashMap::new();
         let annotations = Annotations(spec.annotations().as_ref().unwrap_or(&empty)).for_adaptor(id);
         let booted = async {
@@ -120,20 +132,13 @@ impl Sandbox {
             source,
         })?;
         timeline.mark("connected");
-        let namespaces = spec
-            .linux()
-            .as_ref()
-            .and_then(|linux| linux.namespaces().as_deref());
-        let shared_processes = namespaces.unwrap_or_default().iter().any(|namespace| {
-            namespace.typ() == oci_spec::runtime::LinuxNamespaceType::Pid && namespace.path().is_some()
-        });
         let request = CreateSandboxRequest {
             hostname: spec.hostname().clone().unwrap_or_default(),
             dns: resolver::lines(spec)?,
             storages: vec![mounts::shared_memory(
                 spec.mounts().as_deref().unwrap_or_default(),
             )],
-            sandbox_pidns: shared_processes,
+            sandbox_pidns: spec::joins_processes(spec),
             sandbox_id: id.to_owned(),
             ..Default::default()
         };
@@ -143,11 +148,17 @@ impl Sandbox {
         let liveness = watch::Sender::new(Liveness::Alive);
         Ok(Arc::new(Self {
             id: id.to_owned(),
+            files: Files::new(agent.clone()),
+            host_paths: mounts::host_paths(directory),
             agent,
             hypervisor,
             timeline,
             liveness,
         }))
+    }
+
+    pub(crate) fn id(&self) -> &str {
+        &self.id
     }
 
     /// The agent, as long as its machine is there.
@@ -208,15 +219,7 @@ impl Sandbox {
     async fn report_out_of_memory(&self, publisher: Publisher, file: &Path) -> String {
         loop {
             match self.agent.out_of_memory().await {
-                Ok(container_id) => {
-                    if let Err(error) = std::fs::write(file, "") {
-                        tracing::debug!(%error, "out-of-memory mark not written");
-                    }
-                    publisher.publish(TaskOOM {
-                        container_id,
-                        ..Default::default()
-                    });
-                }
+                Ok(container_id) => announce_out_of_memory(&publisher, container_id, file),
                 Err(error) if is_connection_loss(&error) => return format!("connection lost: {error}"),
                 Err(ttrpc::Error::RpcStatus(status)) if status.code() == Code::UNIMPLEMENTED => {
                     std::future::pending::<()>().await;

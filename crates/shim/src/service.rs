@@ -75,7 +75,7 @@ impl Task for TaskService {
             id: request.id,
             exec_id: request.exec_id,
             bundle: container.bundle.display().to_string(),
-            pid: process::id(),
+            pid: container.number.get(),
             stdin: process.streams.stdin.clone(),
             stdout: process.streams.stdout.clone(),
             stderr: process.streams.stderr.clone(),
@@ -97,29 +97,32 @@ impl Task for TaskService {
     }
 
     async fn create(&self, _: &TtrpcContext, request: CreateTaskRequest) -> Result<CreateTaskResponse> {
+        let id = request.id.clone();
         self.complete(|shim| async move { shim.create(request).await })
             .await?;
         Ok(CreateTaskResponse {
-            pid: process::id(),
+            pid: self.shim.container(&id)?.number.get(),
             ..Default::default()
         })
     }
 
     async fn start(&self, _: &TtrpcContext, request: StartRequest) -> Result<StartResponse> {
+        let pid = self.shim.container(&request.id)?.number.get();
         self.complete(|shim| async move { shim.start(&request.id, &request.exec_id).await })
             .await?;
         Ok(StartResponse {
-            pid: process::id(),
+            pid,
             ..Default::default()
         })
     }
 
     async fn delete(&self, _: &TtrpcContext, request: DeleteRequest) -> Result<DeleteResponse> {
+        let pid = self.shim.container(&request.id)?.number.get();
         let exit = self
             .complete(|shim| async move { shim.delete(&request.id, &request.exec_id).await })
             .await?;
         Ok(DeleteResponse {
-            pid: process::id(),
+            pid,
             exit_status: exit.status,
             exited_at: Some(timestamp(exit.at)).into(),
             ..Default::default()
@@ -127,9 +130,8 @@ impl Task for TaskService {
     }
 
     async fn pids(&self, _: &TtrpcContext, request: PidsRequest) -> Result<PidsResponse> {
-        self.shim.container(&request.id)?;
         let process = ProcessInfo {
-            pid: process::id(),
+            pid: self.shim.container(&request.id)?.number.get(),
             ..Default::default()
         };
         Ok(PidsResponse {
@@ -212,10 +214,11 @@ impl Task for TaskService {
         })
     }
 
-    async fn connect(&self, _: &TtrpcContext, _: ConnectRequest) -> Result<ConnectResponse> {
+    async fn connect(&self, _: &TtrpcContext, request: ConnectRequest) -> Result<ConnectResponse> {
+        let container = self.shim.container(&request.id).ok();
         Ok(ConnectResponse {
             shim_pid: process::id(),
-            task_pid: process::id(),
+            task_pid: container.map_or_else(process::id, |container| container.number.get()),
             ..Default::default()
         })
     }

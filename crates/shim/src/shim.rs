@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::SystemTime,
 };
 
@@ -28,9 +28,10 @@ use crate::{
     error::Error,
     events::{Publisher, timestamp},
     hypervisor::Hypervisor,
+    number::ProcessNumber,
     process::{Exit, KILLED_STATUS, Launch, Process, State},
-    sandbox::Sandbox,
-    spec,
+    sandbox::{OUT_OF_MEMORY_FILE, Sandbox, announce_out_of_memory},
+    spec::{self, Processes},
     streams::StandardStreams,
 };
 
@@ -55,6 +56,8 @@ pub(crate) struct Shim {
     hypervisor: Hypervisor,
     machine: Mutex<Machine>,
     sandbox: OnceCell<Arc<Sandbox>>,
+    /// What the pod's first container showed of its processes.
+    processes_of_pod: OnceLock<Processes>,
     containers: Mutex<HashMap<String, Arc<Container>>>,
     ended: Notify,
 }
@@ -68,6 +71,7 @@ impl Shim {
             hypervisor: Hypervisor::from_environment(),
             machine: Mutex::new(Machine::NotAsked),
             sandbox: OnceCell::new(),
+            processes_of_pod: OnceLock::new(),
             containers: Mutex::default(),
             ended: Notify::new(),
         }
@@ -131,18 +135,21 @@ impl Shim {
             stderr: request.stderr.clone(),
             terminal: request.terminal,
         };
-        let description = Description {
-            id: &request.id,
-            kind,
-            bundle,
-            spec: &spec,
-            streams,
+        let created = async {
+            let processes = self.processes(&kind, &spec)?;
+            let number = self.number(&kind)?;
+            let description = Description {
+                id: &request.id,
+                kind,
+                bundle,
+                spec: &spec,
+                processes,
+                number,
+                streams,
+            };
+            Container::create(&sandbox, description).await
         };
-        let created = match sandbox.agent() {
-            Ok(agent) => Container::create(agent, &self.id, description).await,
-            Err(error) => Err(error),
-        };
-        let container = match created {
+        let container = match created.await {
             Ok(container) => container,
             Err(error) => {
                 if owns_machine {
@@ -154,9 +161,53 @@ impl Shim {
         sandbox
             .timeline
             .mark(&format!("container-created {}", container.name));
+        let pid = container.number.get();
         self.containers().insert(request.id.clone(), Arc::new(container));
-        self.announce_creation(request);
+        self.announce_creation(request, pid);
         Ok(())
+    }
+
+    /// Whose processes a container is to see. The pod and its first container have the same number for the runtime; what
+    /// it means in this pod is told by that first container, which cannot join itself.
+    fn processes(&self, kind: &ContainerKind, spec: &oci_spec::runtime::Spec) -> Result<Processes, Error> {
+        if !matches!(kind, ContainerKind::InSandbox(_)) {
+            return Ok(Processes::Own);
+        }
+        let joins = spec::joins_processes(spec);
+        let first = if joins { Processes::Pod } else { Processes::Own };
+        match (self.processes_of_pod.get_or_init(|| first), joins) {
+            (_, false) => Ok(Processes::Own),
+            (Processes::Pod, true) => Ok(Processes::Pod),
+            (Processes::Own | Processes::Container(_), true) => {
+                let target = self.container_of(spec::joined_process(spec));
+                target.map(Processes::Container)
+            }
+        }
+    }
+
+    /// The container that has this number for the runtime.
+    fn container_of(&self, number: Option<u32>) -> Result<String, Error> {
+        let containers = self.containers();
+        let found = containers
+            .values()
+            .find(|one| matches!(one.kind, ContainerKind::InSandbox(_)) && Some(one.number.get()) == number);
+        found.map(|one| one.id.clone()).ok_or_else(|| Error::NotFound {
+            what: "the process to join,",
+            id: number.unwrap_or_default().to_string(),
+        })
+    }
+
+    /// A number for a new container: the shim's own while no container of the pod has it.
+    fn number(&self, kind: &ContainerKind) -> Result<ProcessNumber, Error> {
+        let is_taken = self.containers().values().any(|one| {
+            matches!(one.kind, ContainerKind::InSandbox(_)) && matches!(one.number, ProcessNumber::Shim)
+        });
+        match kind {
+            ContainerKind::InSandbox(_) if is_taken => ProcessNumber::of_a_thread(),
+            ContainerKind::InSandbox(_) | ContainerKind::Sandbox | ContainerKind::Single => {
+                Ok(ProcessNumber::Shim)
+            }
+        }
     }
 
     async fn boot(
@@ -177,7 +228,7 @@ impl Shim {
         booting.await.cloned()
     }
 
-    fn announce_creation(&self, request: CreateTaskRequest) {
+    fn announce_creation(&self, request: CreateTaskRequest, pid: u32) {
         self.publisher.publish(TaskCreate {
             container_id: request.id,
             bundle: request.bundle,
@@ -189,7 +240,7 @@ impl Shim {
                 ..Default::default()
             })
             .into(),
-            pid: std::process::id(),
+            pid,
             ..Default::default()
         });
     }
@@ -200,17 +251,24 @@ impl Shim {
         let sandbox = self.sandbox()?.clone();
         let agent = sandbox.agent()?;
         let publisher = self.publisher.clone();
-        let announce = || self.announce_start(id, exec);
+        let pid = container.number.get();
+        let announce = || self.announce_start(id, exec, pid);
         let report = {
-            let (container, agent, process) = (container.clone(), agent.clone(), process.clone());
-            async move {
-                if process.id.exec.is_empty() {
-                    container.save_termination_message(&agent).await;
+            let (container, agent, publisher) = (container.clone(), agent.clone(), publisher.clone());
+            let is_first = exec.is_empty();
+            move |exit: Exit| async move {
+                if !is_first {
+                    return;
+                }
+                container.save_termination_message(&agent).await;
+                if exit.status == KILLED_STATUS && container.ran_out_of_memory(&agent).await {
+                    let file = container.bundle.join(OUT_OF_MEMORY_FILE);
+                    announce_out_of_memory(&publisher, container.id.clone(), &file);
                 }
             }
         };
         process.start(agent, sandbox.liveness(), announce, report).await?;
-        tokio::spawn(announce_exit(publisher, process));
+        tokio::spawn(announce_exit(publisher, process, pid));
         if exec.is_empty() {
             sandbox
                 .timeline
@@ -219,8 +277,7 @@ impl Shim {
         Ok(())
     }
 
-    fn announce_start(&self, id: &str, exec: &str) {
-        let pid = std::process::id();
+    fn announce_start(&self, id: &str, exec: &str, pid: u32) {
         let container_id = id.to_owned();
         if exec.is_empty() {
             self.publisher.publish(TaskStart {
@@ -288,7 +345,8 @@ impl Shim {
 
     /// Sends a signal. What has ended already does not exist for it, which is what runtimes expect.
     pub(crate) async fn kill(&self, id: &str, exec: &str, signal: u32) -> Result<(), Error> {
-        let process = self.process(id, exec)?;
+        let container = self.container(id)?;
+        let process = container.process(exec)?;
         let ends = matches!(signal, SIGKILL | SIGTERM);
         match process.state() {
             State::Exited(_) => Err(Error::NotFound {
@@ -297,7 +355,7 @@ impl Shim {
             }),
             State::Created if ends => {
                 process.abandon(Exit::now(KILLED_STATUS))?;
-                announce_exit(self.publisher.clone(), process).await;
+                announce_exit(self.publisher.clone(), process, container.number.get()).await;
                 Ok(())
             }
             State::Created | State::Starting | State::Running | State::Paused => {
@@ -339,7 +397,7 @@ impl Shim {
         self.containers().remove(id);
         self.publisher.publish(TaskDelete {
             container_id: id.to_owned(),
-            pid: std::process::id(),
+            pid: container.number.get(),
             exit_status: exit.status,
             exited_at: Some(timestamp(exit.at)).into(),
             ..Default::default()
@@ -433,7 +491,7 @@ impl Shim {
     }
 }
 
-async fn announce_exit(publisher: Publisher, process: Arc<Process>) {
+async fn announce_exit(publisher: Publisher, process: Arc<Process>, pid: u32) {
     let exit = process.wait().await;
     let id = match process.id.exec.as_str() {
         "" => process.id.container.as_str(),
@@ -442,7 +500,7 @@ async fn announce_exit(publisher: Publisher, process: Arc<Process>) {
     publisher.publish(TaskExit {
         container_id: process.id.container.clone(),
         id: id.to_owned(),
-        pid: std::process::id(),
+        pid,
         exit_status: exit.status,
         exited_at: Some(timestamp(exit.at)).into(),
         ..Default::default()

@@ -7,7 +7,11 @@ use std::{
 };
 
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
-use peerpods_proto::{agent::Storage, oci, spec::spec_to_wire};
+use peerpods_proto::{
+    agent::Storage,
+    oci,
+    spec::{TARGET_CONTAINER, spec_to_wire},
+};
 
 use crate::{
     annotations::{Annotations, ContainerKind},
@@ -39,11 +43,7 @@ pub(crate) fn load(bundle: &Path) -> Result<Spec, Error> {
 
 /// The network namespace in which the runtime set up the pod's interface.
 pub(crate) fn network_namespace(spec: &Spec) -> Option<PathBuf> {
-    let namespaces = spec.linux().as_ref()?.namespaces().as_deref()?;
-    let network = namespaces
-        .iter()
-        .find(|one| one.typ() == LinuxNamespaceType::Network)?;
-    network.path().clone()
+    namespace(spec, LinuxNamespaceType::Network)?.path().clone()
 }
 
 /// Where the guest mounts a container's root filesystem.
@@ -51,15 +51,61 @@ pub(crate) fn guest_root(container: &str) -> String {
     format!("/run/kata-containers/{container}/rootfs")
 }
 
-/// A spec that is ready for the guest, except for its mounts.
-pub(crate) struct GuestSpec {
-    pub(crate) spec: oci::Spec,
-    /// Whether the container joins the pod's process namespace.
-    pub(crate) shares_processes: bool,
+/// Whose processes a container sees.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Processes {
+    /// Its own.
+    Own,
+    /// Those of the whole pod (`shareProcessNamespace`).
+    Pod,
+    /// Those of another container, by its id (`kubectl debug --target`).
+    Container(String),
+}
+
+/// Whether the runtime wants the container to see processes that are not its own.
+pub(crate) fn joins_processes(spec: &Spec) -> bool {
+    namespace(spec, LinuxNamespaceType::Pid).is_some_and(|pid| pid.path().is_some())
+}
+
+/// The number of the process whose namespace the container is to join: `/proc/<number>/ns/pid`.
+pub(crate) fn joined_process(spec: &Spec) -> Option<u32> {
+    let path = namespace(spec, LinuxNamespaceType::Pid)?.path().as_deref()?;
+    let number = path.strip_prefix("/proc").ok()?.iter().next()?;
+    number.to_str()?.parse().ok()
+}
+
+/// The host's namespaces that a pod asks for, by the field of its spec. The runtime leaves a namespace out of the spec
+/// of a sandbox that is to have the host's.
+pub(crate) fn host_namespace(spec: &Spec) -> Option<&'static str> {
+    let kinds = [
+        (LinuxNamespaceType::Pid, "hostPID: true"),
+        (LinuxNamespaceType::Ipc, "hostIPC: true"),
+    ];
+    if network_namespace(spec).is_none() {
+        return Some("hostNetwork: true");
+    }
+    kinds
+        .into_iter()
+        .find(|(kind, _)| namespace(spec, *kind).is_none())
+        .map(|(_, field)| field)
+}
+
+fn namespace(spec: &Spec, kind: LinuxNamespaceType) -> Option<&oci_spec::runtime::LinuxNamespace> {
+    let namespaces = spec.linux().as_ref()?.namespaces().as_deref()?;
+    namespaces.iter().find(|one| one.typ() == kind)
 }
 
 /// Takes everything out of the spec that means something only on this node.
-pub(crate) fn for_guest(spec: &Spec, kind: &ContainerKind, container: &str, bundle: &Path) -> GuestSpec {
+///
+/// # Errors
+/// [`Error::Unsupported`]: it has devices of this node, which nothing can stand for.
+pub(crate) fn for_guest(
+    spec: &Spec,
+    kind: &ContainerKind,
+    container: &str,
+    bundle: &Path,
+    processes: &Processes,
+) -> Result<oci::Spec, Error> {
     let mut wire = spec_to_wire(spec);
     let root = wire.Root.mut_or_insert_default();
     root.Path = guest_root(container);
@@ -70,9 +116,7 @@ pub(crate) fn for_guest(spec: &Spec, kind: &ContainerKind, container: &str, bund
     }
     // The agent refuses a spec without this section.
     let linux = wire.Linux.mut_or_insert_default();
-    let of_pod = |namespace: &oci::LinuxNamespace| namespace.Type == "pid" && !namespace.Path.is_empty();
-    let shares_processes = linux.Namespaces.iter().any(of_pod);
-    strip(linux);
+    strip(linux)?;
     let kind = match kind {
         ContainerKind::Sandbox => "pod_sandbox",
         ContainerKind::InSandbox(_) => "pod_container",
@@ -82,16 +126,25 @@ pub(crate) fn for_guest(spec: &Spec, kind: &ContainerKind, container: &str, bund
         .insert(GUEST_CONTAINER_TYPE.to_owned(), kind.to_owned());
     wire.Annotations
         .insert(GUEST_BUNDLE.to_owned(), bundle.display().to_string());
-    GuestSpec {
-        spec: wire,
-        shares_processes,
+    if let Processes::Container(target) = processes {
+        wire.Annotations
+            .insert(TARGET_CONTAINER.to_owned(), target.clone());
     }
+    Ok(wire)
 }
 
-fn strip(linux: &mut oci::Linux) {
-    linux.Seccomp = None.into();
+fn strip(linux: &mut oci::Linux) -> Result<(), Error> {
     linux.MountLabel.clear();
     let resources = linux.Resources.mut_or_insert_default();
+    // A privileged container has all devices of the machine that it runs on: in the guest, the guest's.
+    let is_privileged = resources.Devices.iter().any(allows_everything);
+    if let (Some(device), false) = (linux.Devices.first(), is_privileged) {
+        return Err(Error::Mount {
+            destination: device.Path.clone(),
+            problem: "a device of the node is not in the virtual machine".to_owned(),
+        });
+    }
+    linux.Devices.clear();
     strip_resources(resources);
     linux
         .Namespaces
@@ -99,6 +152,12 @@ fn strip(linux: &mut oci::Linux) {
     for namespace in &mut linux.Namespaces {
         namespace.Path.clear();
     }
+    Ok(())
+}
+
+fn allows_everything(rule: &oci::LinuxDeviceCgroup) -> bool {
+    let any_kind = matches!(rule.Type.as_str(), "" | "a");
+    rule.Allow && any_kind && rule.Major == -1 && rule.Minor == -1 && rule.Access == "rwm"
 }
 
 /// Limits that count this node's devices, processors or disks.
@@ -153,16 +212,13 @@ mod tests {
 
     #[test]
     fn what_belongs_to_the_node_does_not_reach_the_guest() {
-        let guest = for_guest(
-            &spec(),
-            &ContainerKind::InSandbox("pod".into()),
-            "abc",
-            Path::new("/b"),
-        );
-        assert!(guest.shares_processes);
-        assert_eq!(guest.spec.Root.Path, "/run/kata-containers/abc/rootfs");
-        assert!(guest.spec.Hooks.is_none());
-        let linux = guest.spec.Linux.unwrap();
+        let kind = ContainerKind::InSandbox("pod".into());
+        let guest = for_guest(&spec(), &kind, "abc", Path::new("/b"), &Processes::Pod).unwrap();
+        assert!(joins_processes(&spec()));
+        assert_eq!(joined_process(&spec()), Some(1));
+        assert_eq!(guest.Root.Path, "/run/kata-containers/abc/rootfs");
+        assert!(guest.Hooks.is_none());
+        let linux = guest.Linux.unwrap();
         let namespaces: Vec<_> = linux
             .Namespaces
             .iter()
@@ -174,7 +230,62 @@ mod tests {
             (2, "")
         );
         assert!(linux.Resources.Devices.is_empty() && linux.Resources.Pids.is_none());
-        assert_eq!(guest.spec.Annotations[GUEST_CONTAINER_TYPE], "pod_container");
+        assert_eq!(guest.Annotations[GUEST_CONTAINER_TYPE], "pod_container");
+    }
+
+    #[test]
+    fn a_seccomp_profile_goes_with_its_container() {
+        let mut with_profile = serde_json::to_value(spec()).unwrap();
+        with_profile["linux"]["seccomp"] = serde_json::json!({"defaultAction": "SCMP_ACT_ERRNO"});
+        let spec = serde_json::from_value(with_profile).unwrap();
+        let guest = for_guest(
+            &spec,
+            &ContainerKind::Single,
+            "abc",
+            Path::new("/b"),
+            &Processes::Own,
+        );
+        assert_eq!(guest.unwrap().Linux.Seccomp.DefaultAction, "SCMP_ACT_ERRNO");
+    }
+
+    #[test]
+    fn devices_of_the_node_are_refused_but_to_a_privileged_container() {
+        let device = serde_json::json!([{"path": "/dev/gpu0", "type": "c", "major": 195, "minor": 0}]);
+        let guest = |rules: serde_json::Value| {
+            let mut json = serde_json::to_value(spec()).unwrap();
+            json["linux"]["devices"] = device.clone();
+            json["linux"]["resources"]["devices"] = rules;
+            let spec = serde_json::from_value(json).unwrap();
+            for_guest(
+                &spec,
+                &ContainerKind::Single,
+                "abc",
+                Path::new("/b"),
+                &Processes::Own,
+            )
+        };
+        let refused = guest(serde_json::json!([{"allow": false, "access": "rwm"}])).unwrap_err();
+        assert!(refused.chain().contains("/dev/gpu0"), "{}", refused.chain());
+        let privileged = guest(serde_json::json!([{"allow": true, "access": "rwm"}])).unwrap();
+        assert!(privileged.Linux.Devices.is_empty());
+    }
+
+    #[test]
+    fn what_a_pod_wants_of_the_host_is_named() {
+        let namespaces = |list: serde_json::Value| {
+            let mut json = serde_json::to_value(spec()).unwrap();
+            json["linux"]["namespaces"] = list;
+            serde_json::from_value(json).unwrap()
+        };
+        let network = serde_json::json!({"type": "network", "path": "/run/netns/pod"});
+        let all = serde_json::json!([network, {"type": "pid"}, {"type": "ipc"}]);
+        assert_eq!(host_namespace(&namespaces(all)), None);
+        let no_network = serde_json::json!([{"type": "pid"}, {"type": "ipc"}]);
+        assert_eq!(host_namespace(&namespaces(no_network)), Some("hostNetwork: true"));
+        let no_processes = serde_json::json!([network, {"type": "ipc"}]);
+        assert_eq!(host_namespace(&namespaces(no_processes)), Some("hostPID: true"));
+        let no_semaphores = serde_json::json!([network, {"type": "pid"}]);
+        assert_eq!(host_namespace(&namespaces(no_semaphores)), Some("hostIPC: true"));
     }
 
     #[test]

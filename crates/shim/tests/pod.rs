@@ -29,7 +29,7 @@ fn sandbox_spec(resolv_conf: &Path) -> serde_json::Value {
             "io.kubernetes.cri.container-type": "sandbox", "io.kubernetes.cri.sandbox-id": "sandbox",
             "io.kubernetes.cri.sandbox-name": "web", "io.kubernetes.cri.sandbox-namespace": "shop"
         },
-        "linux": {"namespaces": [{"type": "network", "path": "/run/netns/cni-1"}]}
+        "linux": {"namespaces": [{"type": "network", "path": "/run/netns/cni-1"}, {"type": "pid"}, {"type": "ipc"}]}
     })
 }
 
@@ -121,7 +121,9 @@ impl Pod {
 
     /// A running container whose output can be read.
     async fn container(&self) -> pipe::Receiver {
-        let termination = self.node.path("pods/uid/containers/app");
+        let termination = self
+            .node
+            .path("pods/0ab5f1c2-77aa-4c1e-9d55-0123456789ab/containers/app");
         fs::create_dir_all(&termination).unwrap();
         fs::write(termination.join("1a2b"), "").unwrap();
         let bundle = self
@@ -159,7 +161,11 @@ async fn a_pod_runs_from_its_creation_to_its_last_trace() {
     assert_eq!(pod.wait("app", "").await, 7);
     pod.node.journal.until("event /tasks/exit app 7").await;
     assert_eq!(
-        fs::read_to_string(pod.node.path("pods/uid/containers/app/1a2b")).unwrap(),
+        fs::read_to_string(
+            pod.node
+                .path("pods/0ab5f1c2-77aa-4c1e-9d55-0123456789ab/containers/app/1a2b")
+        )
+        .unwrap(),
         "it is finished"
     );
     assert_eq!(pod.delete("app", "").await, 7);
@@ -271,7 +277,9 @@ async fn an_exec_gets_all_its_input_and_ends_when_that_is_closed() {
 async fn a_container_that_cannot_be_created_names_the_cause() {
     let pod = Pod::running().await;
     *pod.node.agent.refusal.lock().unwrap() = Some("registry/app:1: manifest unknown".into());
-    let bundle = pod.node.bundle("app", &container_spec(Path::new("/dev/null")));
+    let file = pod.node.path("file");
+    fs::write(&file, "").unwrap();
+    let bundle = pod.node.bundle("app", &container_spec(&file));
     let error = pod
         .create(pod.node.create_request("app", &bundle))
         .await

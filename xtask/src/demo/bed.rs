@@ -41,7 +41,7 @@ impl Bed {
 
     /// Shows the command and what it prints.
     pub(super) fn show(&self, arguments: &[&str]) -> Result<()> {
-        println!("\x1b[2m$ kubectl {}\x1b[0m", arguments.join(" "));
+        anstream::println!("\x1b[2m$ kubectl {}\x1b[0m", arguments.join(" "));
         run(Command::new(&self.kubectl).args(arguments).stdin(Stdio::null()))
     }
 
@@ -52,13 +52,13 @@ impl Bed {
 
     /// Shows a command on the node and what it prints.
     pub(super) fn show_on_node(&self, arguments: &[&str]) -> Result<()> {
-        println!("\x1b[2mnode$ {}\x1b[0m", arguments.join(" "));
+        anstream::println!("\x1b[2mnode$ {}\x1b[0m", arguments.join(" "));
         run(Command::new(&self.enter).args(arguments).stdin(Stdio::null()))
     }
 
     /// `kubectl apply -f -`, shown under the name of a file.
     pub(super) fn apply(&self, file: &str, objects: &str) -> Result<()> {
-        println!("\x1b[2m$ kubectl apply -f {file}\x1b[0m");
+        anstream::println!("\x1b[2m$ kubectl apply -f {file}\x1b[0m");
         let mut child = Command::new(&self.kubectl)
             .args(["apply", "-f", "-"])
             .stdin(Stdio::piped())

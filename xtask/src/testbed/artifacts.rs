@@ -38,6 +38,8 @@ pub(crate) struct Artifacts {
     pub(crate) pause: PathBuf,
     /// The archive of the busybox image.
     pub(crate) busybox: PathBuf,
+    /// The archive of the image for tests.
+    pub(crate) probe: PathBuf,
 }
 
 /// Builds and fetches what is not there yet or has changed.
@@ -58,6 +60,7 @@ pub(crate) fn prepare() -> Result<Artifacts> {
         ours,
         pause: images.pause,
         busybox: images.busybox,
+        probe: images.probe,
     })
 }
 

@@ -1,4 +1,5 @@
-//! The container images of the test bed: what holds a pod's namespaces, and a shell with its tools.
+//! The container images of the test bed: what holds a pod's namespaces, a shell with its tools, and a workload that does
+//! what a shell cannot.
 
 use std::{
     fs,
@@ -11,7 +12,7 @@ use serde_json::json;
 use super::{
     layout,
     oci::{self, Item},
-    stamp,
+    programs, stamp,
 };
 use crate::process::{command, output, root, run};
 
@@ -19,13 +20,16 @@ use crate::process::{command, output, root, run};
 pub(super) const PAUSE: &str = "localhost/pause:1";
 /// The shell, as the registry names it.
 pub(super) const BUSYBOX: &str = "busybox:1.35";
+/// The shell together with the program `testbed/probe`.
+pub(super) const PROBE: &str = "probe:1";
 /// Of the package `busybox-static`: it runs in an image that holds nothing else.
 const BUSYBOX_PROGRAM: &str = "/bin/busybox";
 
-/// The two archives.
+/// The archives.
 pub(super) struct Images {
     pub(super) pause: PathBuf,
     pub(super) busybox: PathBuf,
+    pub(super) probe: PathBuf,
 }
 
 /// Writes the archives, unless they are there and nothing changed.
@@ -35,12 +39,20 @@ pub(super) fn prepare() -> Result<Images> {
     let images = Images {
         pause: folder.join("pause.tar"),
         busybox: folder.join("busybox.tar"),
+        probe: folder.join("probe.tar"),
     };
     let source = root().join("testbed/pause.rs");
-    let inputs = stamp::of(&[Path::new(BUSYBOX_PROGRAM), &source, &std::env::current_exe()?])?;
+    let probe_source = root().join("testbed/probe/main.go");
+    let inputs = stamp::of(&[
+        Path::new(BUSYBOX_PROGRAM),
+        &source,
+        &probe_source,
+        &std::env::current_exe()?,
+    ])?;
     stamp::make(&folder.join("inputs"), &inputs, || {
         pause(&images.pause, &source)?;
-        busybox(&images.busybox)
+        busybox(&images.busybox)?;
+        probe(&images.probe)
     })?;
     Ok(images)
 }
@@ -64,7 +76,26 @@ fn pause(archive: &Path, source: &Path) -> Result<()> {
     oci::write(archive, PAUSE, &config, &[Item::File("pause", 0o755, content)])
 }
 
+fn probe(archive: &Path) -> Result<()> {
+    let program = archive.with_extension("program");
+    programs::build(&program, programs::FLAGS, "", &["./probe"])?;
+    let content = fs::read(&program).with_context(|| format!("cannot read {}", program.display()))?;
+    let mut items = shell()?;
+    items.push(Item::File("probe", 0o755, content));
+    write_shell(archive, PROBE, &items)
+}
+
 fn busybox(archive: &Path) -> Result<()> {
+    write_shell(archive, BUSYBOX, &shell()?)
+}
+
+fn write_shell(archive: &Path, name: &str, items: &[Item]) -> Result<()> {
+    let config = json!({"Env": ["PATH=/bin:/sbin:/usr/bin:/usr/sbin"], "Cmd": ["sh"]});
+    oci::write(archive, &format!("localhost/{name}"), &config, items)
+}
+
+/// A root file system with busybox.
+fn shell() -> Result<Vec<Item>> {
     let content = fs::read(BUSYBOX_PROGRAM)
         .with_context(|| format!("cannot read {BUSYBOX_PROGRAM}; it is of the package busybox-static"))?;
     let users = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n";
@@ -83,6 +114,5 @@ fn busybox(archive: &Path) -> Result<()> {
     let applets = output(&mut command(BUSYBOX_PROGRAM, &["--list"]))?;
     let applets = applets.lines().filter(|name| *name != "busybox");
     items.extend(applets.map(|name| Item::Link(format!("bin/{name}"), "busybox")));
-    let config = json!({"Env": ["PATH=/bin:/sbin:/usr/bin:/usr/sbin"], "Cmd": ["sh"]});
-    oci::write(archive, &format!("localhost/{BUSYBOX}"), &config, &items)
+    Ok(items)
 }

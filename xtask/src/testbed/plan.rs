@@ -15,6 +15,7 @@ pub(super) struct Plan {
     pub(super) registry: PathBuf,
     pub(super) pause: PathBuf,
     pub(super) busybox: PathBuf,
+    pub(super) probe: PathBuf,
     pub(super) kernel: PathBuf,
     pub(super) initrd: PathBuf,
     pub(super) cgroup: String,

@@ -33,7 +33,7 @@ const KUBERNETES_FLAGS: &str = concat!(
     " -X k8s.io/component-base/version.gitCommit=0000000000000000000000000000000000000000",
     " -X k8s.io/component-base/version.buildDate=2026-01-01T00:00:00Z",
 );
-const FLAGS: &str = "-s -w";
+pub(super) const FLAGS: &str = "-s -w";
 /// Snapshotters that need C libraries, and generated documents.
 const CONTAINERD_TAGS: &str = "urfave_cli_no_docs no_btrfs no_devmapper no_zfs";
 const CONTAINERD: [&str; 3] = [
@@ -87,7 +87,8 @@ pub(super) fn prepare() -> Result<PathBuf> {
     Ok(folder)
 }
 
-fn build(output: &Path, flags: &str, tags: &str, packages: &[&str]) -> Result<()> {
+/// Builds commands of the test bed's module; `output` is a file for one, or a folder.
+pub(super) fn build(output: &Path, flags: &str, tags: &str, packages: &[&str]) -> Result<()> {
     let mut go = Command::new("go");
     go.current_dir(root().join(MODULE)).env("CGO_ENABLED", "0");
     go.args(["build", "-trimpath", "-ldflags", flags, "-tags", tags, "-o"])

@@ -14,7 +14,9 @@ use tokio::sync::watch;
 
 use super::Sandbox;
 use crate::{
-    container::{CONTAINERS, Cgroup, ContainerId, Process, ProcessOf, STATE, adapt, make_missing_sources},
+    container::{
+        CONTAINERS, Cgroup, ContainerId, Process, ProcessOf, Processes, STATE, adapt, make_missing_sources,
+    },
     error::GuestError,
 };
 
@@ -32,6 +34,7 @@ pub(super) enum Container {
 /// A container with processes.
 pub(super) struct Workload {
     id: ContainerId,
+    processes: Processes,
     spec: Spec,
     init: Arc<Process>,
     phase: Mutex<Phase>,
@@ -97,9 +100,20 @@ impl Container {
 
 impl Workload {
     /// Creates the container; its first process waits to be started. What a failure leaves is removed.
-    pub(super) async fn create(sandbox: &Sandbox, id: &ContainerId, spec: Spec) -> Result<Self, GuestError> {
+    pub(super) async fn create(
+        sandbox: &Sandbox,
+        id: &ContainerId,
+        spec: Spec,
+        processes: Processes,
+    ) -> Result<Self, GuestError> {
         let folder = folder(id);
-        let spec = adapt(spec, id, &sandbox.namespaces()?, &folder.join("rootfs"))?;
+        let spec = adapt(
+            spec,
+            id,
+            &sandbox.namespaces()?,
+            &processes,
+            &folder.join("rootfs"),
+        )?;
         make_missing_sources(&spec)?;
         let config = folder.join("config.json");
         let json = serde_json::to_vec(&spec).expect("a spec is plain data");
@@ -113,9 +127,15 @@ impl Workload {
             spec: process,
         };
         let init = Process::create(id, what, &sandbox.reaper).await?;
+        sandbox.out_of_memory.add(id)?;
+        if let Processes::Of(_) = processes {
+            // In a namespace of its own the kernel ends all others with the first process.
+            tokio::spawn(end_with(init.clone(), Cgroup::of(id)));
+        }
         let (phase, execs) = (Mutex::new(Phase::Created), Mutex::default());
         Ok(Self {
             id: id.clone(),
+            processes,
             spec,
             init,
             phase,
@@ -184,16 +204,19 @@ impl Workload {
     }
 
     fn signal_init(&self, signal: i32) -> Result<(), GuestError> {
-        // A first process without a handler would ignore it, and its pod would wait out its whole grace period.
-        let signal = if signal == SIGTERM && !self.init.handles(SIGTERM) {
-            SIGKILL
-        } else {
-            signal
-        };
+        // The first process of a namespace ignores what it has no handler for, and its pod would wait out its whole
+        // grace period.
+        let is_ignored = signal == SIGTERM && self.processes == Processes::Own && !self.init.handles(SIGTERM);
+        let signal = if is_ignored { SIGKILL } else { signal };
         if signal == SIGKILL {
             self.cgroup().kill()?;
         }
         self.init.signal(signal)
+    }
+
+    /// The pid namespace of its processes, for another container to join.
+    pub(super) fn pid_namespace(&self) -> PathBuf {
+        self.init.pid_namespace()
     }
 
     pub(super) fn cgroup(&self) -> Cgroup {
@@ -237,6 +260,14 @@ impl Workload {
         self.execs
             .lock()
             .expect("nothing panics while it holds the processes")
+    }
+}
+
+/// Ends what a container still has when its first process has ended.
+async fn end_with(init: Arc<Process>, cgroup: Cgroup) {
+    init.wait().await;
+    if let Err(error) = cgroup.kill() {
+        tracing::error!("{}", error.chain());
     }
 }
 

@@ -18,6 +18,7 @@ use rustix::{
     io::Errno,
 };
 
+use super::publish::{PUBLISHED, remove_outdated, target_of};
 use crate::error::GuestError;
 
 /// The only folder that files are put into.
@@ -83,10 +84,15 @@ fn put(parent: &OwnedFd, name: &OsStr, request: &CopyFileRequest) -> std::io::Re
             fchmod(&folder, mode(request.file_mode))?;
         }
         FileType::Symlink => {
+            let (target, before) = (OsStr::from_bytes(&request.data), target_of(parent, name));
+            if before.as_deref() == Some(target) {
+                // Whoever watches the folder is not told of what did not change.
+                return Ok(());
+            }
             // A link is replaced at once: whoever reads sees the old one or the new one.
             let partial = partial(name);
             let _ = unlinkat(parent, partial.as_os_str(), AtFlags::empty());
-            symlinkat(OsStr::from_bytes(&request.data), parent, partial.as_os_str())?;
+            symlinkat(target, parent, partial.as_os_str())?;
             chownat(
                 parent,
                 partial.as_os_str(),
@@ -95,6 +101,9 @@ fn put(parent: &OwnedFd, name: &OsStr, request: &CopyFileRequest) -> std::io::Re
                 AtFlags::SYMLINK_NOFOLLOW,
             )?;
             renameat(parent, partial.as_os_str(), parent, name)?;
+            if name == PUBLISHED {
+                remove_outdated(parent, before.as_deref())?;
+            }
         }
         _ => put_file(parent, name, request, owner)?,
     }
@@ -156,4 +165,70 @@ fn mode(bits: u32) -> Mode {
 /// Makes the folder.
 pub(super) fn prepare() -> Result<(), GuestError> {
     std::fs::create_dir_all(SHARED).map_err(GuestError::file("make", SHARED))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// Sends one entry as a worker does: a folder, a link to `content`, or a file that holds it.
+    fn send(folder: &Path, path: &str, kind: FileType, content: &str) {
+        let path = Path::new(path);
+        let mut parent = OwnedFd::from(fs::File::open(folder).unwrap());
+        for name in path.parent().unwrap().iter() {
+            parent = openat(&parent, name, OFlags::DIRECTORY, Mode::empty()).unwrap();
+        }
+        let request = CopyFileRequest {
+            file_mode: kind.as_raw_mode() | 0o644,
+            file_size: content.len().try_into().unwrap(),
+            data: content.into(),
+            ..Default::default()
+        };
+        put(&parent, path.file_name().unwrap(), &request).unwrap();
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_new_version_takes_the_place_of_the_old_with_all_that_only_that_had() {
+        let folder = tempfile::tempdir().unwrap();
+        let send = |path: &str, kind, content: &str| send(folder.path(), path, kind, content);
+        send("..2026_1", FileType::Directory, "");
+        send("..2026_1/color", FileType::RegularFile, "red");
+        send("..2026_1/shape", FileType::RegularFile, "round");
+        send("..data", FileType::Symlink, "..2026_1");
+        send("color", FileType::Symlink, "..data/color");
+        send("shape", FileType::Symlink, "..data/shape");
+        send("elsewhere", FileType::Symlink, "nowhere");
+        send("..2026_2", FileType::Directory, "");
+        send("..2026_2/color", FileType::RegularFile, "blue");
+        send("..data", FileType::Symlink, "..2026_2");
+        assert_eq!(names(folder.path()), ["..2026_2", "..data", "color", "elsewhere"]);
+        assert_eq!(fs::read_to_string(folder.path().join("color")).unwrap(), "blue");
+    }
+
+    #[test]
+    fn a_hostile_old_link_removes_nothing_elsewhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let volume = folder.path().join("volume");
+        fs::create_dir_all(folder.path().join("kept")).unwrap();
+        for old in ["../kept", "..", ".", "/", "..2026_2/../../kept"] {
+            fs::create_dir_all(&volume).unwrap();
+            send(&volume, "..data", FileType::Symlink, old);
+            fs::create_dir(volume.join("..2026_2")).unwrap();
+            send(&volume, "..data", FileType::Symlink, "..2026_2");
+            assert_eq!(names(folder.path()), ["kept", "volume"], "{old}");
+            assert_eq!(names(&volume), ["..2026_2", "..data"], "{old}");
+            fs::remove_dir_all(&volume).unwrap();
+        }
+    }
 }

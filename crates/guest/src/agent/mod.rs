@@ -2,6 +2,7 @@
 
 mod container;
 mod copy;
+mod publish;
 mod sandbox;
 mod server;
 mod service;

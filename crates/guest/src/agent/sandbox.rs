@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard},
 };
 
@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use super::container::Container;
 use crate::{
-    container::{ContainerId, Reaper, SandboxNamespaces},
+    container::{ContainerId, OutOfMemory, Reaper, SandboxNamespaces, start_pod_init},
     error::GuestError,
     image::{ImageStore, PullSettings},
 };
@@ -22,7 +22,10 @@ const IMAGES: &str = "/var/images";
 pub(crate) struct Sandbox {
     pub(super) images: ImageStore,
     pub(super) reaper: Reaper,
+    pub(super) out_of_memory: OutOfMemory,
     namespaces: Mutex<Option<SandboxNamespaces>>,
+    /// The pid namespace that containers share, where a container asked for it.
+    pod_processes: Mutex<Option<PathBuf>>,
     containers: Mutex<BTreeMap<ContainerId, Entry>>,
     end: Notify,
 }
@@ -61,6 +64,8 @@ impl Sandbox {
         Ok(Self {
             images: ImageStore::open(Path::new(IMAGES), settings)?,
             reaper,
+            out_of_memory: OutOfMemory::watch()?,
+            pod_processes: Mutex::default(),
             namespaces: Mutex::default(),
             containers: Mutex::default(),
             end: Notify::new(),
@@ -92,6 +97,20 @@ impl Sandbox {
             subject: "the VM".to_owned(),
             state,
         })
+    }
+
+    /// The pid namespace of the pod, made when the first container asks for it.
+    pub(super) fn pod_processes(&self) -> Result<PathBuf, GuestError> {
+        let mut processes = self
+            .pod_processes
+            .lock()
+            .expect("nothing panics while it holds the namespace");
+        if let Some(path) = &*processes {
+            return Ok(path.clone());
+        }
+        let path = start_pod_init()?;
+        *processes = Some(path.clone());
+        Ok(path)
     }
 
     pub(super) fn place(&self, id: &ContainerId) -> Result<Place<'_>, GuestError> {

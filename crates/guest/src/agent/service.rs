@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use peerpods_proto::{
     agent::{self as api, Empty},
     agent_ttrpc::{AgentService, Health},
-    spec::{process_from_wire, spec_from_wire},
+    spec::{TARGET_CONTAINER, process_from_wire, resources_from_wire, spec_from_wire},
 };
 use protobuf::MessageField;
 use ttrpc::asynchronous::TtrpcContext;
@@ -19,7 +19,7 @@ use super::{
     storage,
 };
 use crate::{
-    container::{ContainerId, Stream, Usage},
+    container::{ContainerId, Processes, Stream, Usage, apply_sysctls},
     error::GuestError,
 };
 
@@ -57,13 +57,20 @@ impl Service {
             )
         };
         if CONTAINER_TYPES.iter().any(is_pod) {
+            let linux = spec.linux().as_ref();
+            let sysctls = linux.and_then(|linux| linux.sysctl().clone()).unwrap_or_default();
+            apply_sysctls(&sysctls, &self.sandbox.namespaces()?)?;
             place.fill(Arc::new(Container::pod()));
             return Ok(());
         }
-        if request.sandbox_pidns {
-            return Err(GuestError::Unsupported("shareProcessNamespace"));
-        }
-        let made = self.make(&id, spec, &request.storages).await;
+        let processes = if request.sandbox_pidns {
+            Processes::Of(self.sandbox.pod_processes()?)
+        } else if let Some(target) = annotations.get(TARGET_CONTAINER) {
+            Processes::Of(self.find(target)?.workload()?.pid_namespace())
+        } else {
+            Processes::Own
+        };
+        let made = self.make(&id, spec, processes, &request.storages).await;
         match made {
             Ok(workload) => {
                 place.fill(Arc::new(Container::Workload(Box::new(workload))));
@@ -82,6 +89,7 @@ impl Service {
         &self,
         id: &ContainerId,
         spec: oci_spec::runtime::Spec,
+        processes: Processes,
         storages: &[api::Storage],
     ) -> Result<Workload, GuestError> {
         let folder = folder(id);
@@ -89,7 +97,7 @@ impl Service {
         for one in storages {
             storage::provide(&self.sandbox, id, one).await?;
         }
-        Workload::create(&self.sandbox, id, spec).await
+        Workload::create(&self.sandbox, id, spec, processes).await
     }
 
     fn find(&self, container: &str) -> Result<Arc<Container>, GuestError> {
@@ -176,6 +184,8 @@ fn statistics(usage: Usage) -> api::StatsContainerResponse {
         limit: usage.memory_limit_bytes,
         ..Default::default()
     };
+    // The name of cgroup v2's memory.events: the protocol has no field for it.
+    let kills = ("oom_kill".to_owned(), usage.out_of_memory_kills);
     let groups = api::CgroupStats {
         cpu_stats: MessageField::some(api::CpuStats {
             cpu_usage: MessageField::some(cpu),
@@ -183,7 +193,7 @@ fn statistics(usage: Usage) -> api::StatsContainerResponse {
         }),
         memory_stats: MessageField::some(api::MemoryStats {
             usage: MessageField::some(memory),
-            stats: usage.memory.into_iter().collect(),
+            stats: usage.memory.into_iter().chain([kills]).collect(),
             ..Default::default()
         }),
         pids_stats: MessageField::some(api::PidsStats {
@@ -207,6 +217,9 @@ impl AgentService for Service {
         request: api::CreateSandboxRequest,
     ) -> ttrpc::Result<Empty> {
         self.sandbox.create(&request.hostname)?;
+        for one in &request.storages {
+            storage::provide_to_pod(one)?;
+        }
         Ok(Empty::new())
     }
 
@@ -344,6 +357,22 @@ impl AgentService for Service {
         }
     }
 
+    async fn update_container(
+        &self,
+        _: &TtrpcContext,
+        request: api::UpdateContainerRequest,
+    ) -> ttrpc::Result<Empty> {
+        let missing = || GuestError::Invalid {
+            field: "resources",
+            problem: "they are missing".to_owned(),
+        };
+        let wire = request.resources.as_ref().ok_or_else(missing)?;
+        let resources = resources_from_wire(wire).map_err(GuestError::from)?;
+        let found = self.find(&request.container_id)?;
+        found.workload()?.cgroup().update(&resources)?;
+        Ok(Empty::new())
+    }
+
     async fn pause_container(
         &self,
         _: &TtrpcContext,
@@ -398,8 +427,11 @@ impl AgentService for Service {
         _: &TtrpcContext,
         _: api::GetOOMEventRequest,
     ) -> ttrpc::Result<api::OOMEvent> {
-        // Asked once and answered never: a shim treats an error as the VM's end.
-        std::future::pending().await
+        let container = self.sandbox.out_of_memory.next().await;
+        Ok(api::OOMEvent {
+            container_id: container.to_string(),
+            ..Default::default()
+        })
     }
 
     async fn get_diagnostic_data(

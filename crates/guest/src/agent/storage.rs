@@ -19,12 +19,37 @@ use crate::{
 /// Where storages may be mounted.
 const ROOT: &str = "/run/kata-containers/";
 
-/// Makes a storage available at its mount point.
+/// Makes a storage of the pod itself available at its mount point.
+pub(super) fn provide_to_pod(storage: &Storage) -> Result<(), GuestError> {
+    let target = target(storage)?;
+    match storage.driver.as_str() {
+        "ephemeral" => memory(storage, target),
+        "local" => folder(storage, target),
+        other => Err(unknown(other)),
+    }
+}
+
+/// Makes a storage of a container available at its mount point.
 pub(super) async fn provide(
     sandbox: &Sandbox,
     container: &ContainerId,
     storage: &Storage,
 ) -> Result<(), GuestError> {
+    match storage.driver.as_str() {
+        "image_guest_pull" => pull(sandbox, container, &storage.source, target(storage)?).await,
+        _ => provide_to_pod(storage),
+    }
+}
+
+fn unknown(driver: &str) -> GuestError {
+    GuestError::Invalid {
+        field: "storages.driver",
+        problem: format!("{driver:?} is not known"),
+    }
+}
+
+/// Where it goes: below the folder of all storages.
+fn target(storage: &Storage) -> Result<&Path, GuestError> {
     let target = Path::new(&storage.mount_point);
     let climbs = target
         .components()
@@ -36,15 +61,7 @@ pub(super) async fn provide(
             problem,
         });
     }
-    match storage.driver.as_str() {
-        "image_guest_pull" => pull(sandbox, container, &storage.source, target).await,
-        "ephemeral" => memory(storage, target),
-        "local" => folder(storage, target),
-        other => Err(GuestError::Invalid {
-            field: "storages.driver",
-            problem: format!("{other:?} is not known"),
-        }),
-    }
+    Ok(target)
 }
 
 async fn pull(

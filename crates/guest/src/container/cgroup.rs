@@ -6,12 +6,17 @@ use std::{
     time::Duration,
 };
 
+use oci_spec::runtime::LinuxResources;
+
 use super::ContainerId;
 use crate::error::GuestError;
 
 const ROOT: &str = "/sys/fs/cgroup";
 /// The parent of all containers' groups.
 const PARENT: &str = "/peerpods";
+const MEMORY_EVENTS: &str = "memory.events";
+/// The kernel's own, in microseconds.
+const DEFAULT_CPU_PERIOD: u64 = 100_000;
 /// Killed processes leave their group as soon as they were reaped.
 const EMPTY_LIMIT: Duration = Duration::from_secs(5);
 const EMPTY_INTERVAL: Duration = Duration::from_millis(5);
@@ -33,6 +38,8 @@ pub(crate) struct Usage {
     pub(crate) memory: Vec<(String, u64)>,
     pub(crate) processes: u64,
     pub(crate) processes_limit: u64,
+    /// How many processes the kernel killed for their memory.
+    pub(crate) out_of_memory_kills: u64,
 }
 
 impl Cgroup {
@@ -55,6 +62,23 @@ impl Cgroup {
     /// Stops every process, or lets all go on.
     pub(crate) fn freeze(&self, frozen: bool) -> Result<(), GuestError> {
         self.write("cgroup.freeze", if frozen { "1" } else { "0" })
+    }
+
+    /// Sets new limits; what `resources` leaves out stays as it is.
+    pub(crate) fn update(&self, resources: &LinuxResources) -> Result<(), GuestError> {
+        if let Some(limit) = resources.memory().as_ref().and_then(|memory| memory.limit()) {
+            self.write("memory.max", &or_max(limit))?;
+        }
+        if let Some(cpu) = resources.cpu() {
+            if let Some(quota) = cpu.quota() {
+                let period = cpu.period().unwrap_or(DEFAULT_CPU_PERIOD);
+                self.write("cpu.max", &format!("{} {period}", or_max(quota)))?;
+            }
+            if let Some(shares) = cpu.shares() {
+                self.write("cpu.weight", &weight(shares).to_string())?;
+            }
+        }
+        Ok(())
     }
 
     /// Removes the group once it is empty.
@@ -83,7 +107,13 @@ impl Cgroup {
             memory: table(&self.read("memory.stat")),
             processes: number(&self.read("pids.current")),
             processes_limit: number(&self.read("pids.max")),
+            out_of_memory_kills: find(&table(&self.read(MEMORY_EVENTS)), "oom_kill"),
         }
+    }
+
+    /// The file that changes when the group reaches its memory limit.
+    pub(crate) fn memory_events(&self) -> PathBuf {
+        self.path.join(MEMORY_EVENTS)
     }
 
     fn read(&self, file: &str) -> String {
@@ -97,6 +127,20 @@ impl Cgroup {
             result => result.map_err(GuestError::file("write", path)),
         }
     }
+}
+
+/// A limit as cgroup v2 writes it; a negative one, and none, is no limit.
+fn or_max(limit: i64) -> String {
+    if limit > 0 {
+        limit.to_string()
+    } else {
+        "max".to_owned()
+    }
+}
+
+/// CPU shares (2 to 262144) as a weight (1 to 10000), as the OCI runtimes convert them.
+fn weight(shares: u64) -> u64 {
+    1 + shares.clamp(2, 262_144).saturating_sub(2) * 9999 / 262_142
 }
 
 fn remove_tree(path: &Path) -> io::Result<()> {
@@ -137,6 +181,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn limits_are_written_as_the_kernel_reads_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let cgroup = Cgroup {
+            path: folder.path().to_owned(),
+        };
+        let update = |json| cgroup.update(&serde_json::from_value(json).unwrap()).unwrap();
+        update(serde_json::json!({"memory": {"limit": 1 << 20}, "cpu": {"quota": 50_000, "shares": 1024}}));
+        let read = |file| fs::read_to_string(folder.path().join(file)).unwrap();
+        assert_eq!(
+            (read("memory.max"), read("cpu.max")),
+            ("1048576".to_owned(), "50000 100000".to_owned())
+        );
+        assert_eq!(read("cpu.weight"), "39");
+        update(serde_json::json!({"memory": {"limit": -1}}));
+        assert_eq!(read("memory.max"), "max");
+    }
+
+    #[test]
     fn figures_are_read_from_the_kernels_files() {
         let folder = tempfile::tempdir().unwrap();
         let write = |file: &str, text: &str| fs::write(folder.path().join(file), text).unwrap();
@@ -144,6 +206,7 @@ mod tests {
         write("memory.current", "4096\n");
         write("memory.max", "max\n");
         write("memory.stat", "anon 1024\nfile 2048\n");
+        write("memory.events", "low 0\noom 2\noom_kill 1\n");
         let usage = Cgroup {
             path: folder.path().to_owned(),
         }
@@ -156,6 +219,7 @@ mod tests {
             (usage.memory_bytes, usage.memory_limit_bytes, usage.processes),
             (4096, 0, 0)
         );
+        assert_eq!(usage.out_of_memory_kills, 1);
         assert_eq!(usage.memory[1], ("file".to_owned(), 2048));
     }
 }

@@ -13,15 +13,16 @@ use std::{
 use libcontainer::{
     container::builder::ContainerBuilder, error::LibcontainerError, syscall::syscall::SyscallType,
 };
-use serde::{Deserialize, Serialize};
+use oci_spec::runtime::{Process, Spec};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::{Reaper, STATE, stdio::ChildEnds};
+use super::{CONTAINERS, Reaper, STATE, confined::Confined, stdio::ChildEnds};
 use crate::error::GuestError;
 
 /// The first argument of the process.
 pub(crate) const HELPER_ARGUMENT: &str = "container-helper";
 /// This program's file, also after its path is gone.
-const SELF: &str = "/proc/self/exe";
+pub(super) const SELF: &str = "/proc/self/exe";
 
 /// What the process is to do.
 #[derive(Debug, Serialize, Deserialize)]
@@ -88,6 +89,7 @@ impl Helper {
                 Ok(container.pid().map_or(0, |pid| pid.as_raw()))
             }
             Action::Exec { process } => {
+                let builder = self.confine(builder, process)?;
                 let pid = builder
                     .as_tenant()
                     .with_process(Some(process))
@@ -97,6 +99,31 @@ impl Helper {
             }
         }
     }
+}
+
+impl Helper {
+    /// Gives a process that joins the container's seccomp profile; its description is changed accordingly.
+    fn confine(
+        &self,
+        builder: ContainerBuilder,
+        description: &Path,
+    ) -> Result<ContainerBuilder, LibcontainerError> {
+        let spec: Spec = read(&Path::new(CONTAINERS).join(&self.container).join("config.json"))?;
+        let mut process: Process = read(description)?;
+        match Confined::of(&spec, &mut process) {
+            None => Ok(builder),
+            Some(confined) => {
+                let json = serde_json::to_vec(&process).map_err(LibcontainerError::OtherSerialization)?;
+                fs::write(description, json).map_err(LibcontainerError::OtherIO)?;
+                Ok(builder.with_executor(confined))
+            }
+        }
+    }
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> Result<T, LibcontainerError> {
+    let text = fs::read(path).map_err(LibcontainerError::OtherIO)?;
+    serde_json::from_slice(&text).map_err(LibcontainerError::OtherSerialization)
 }
 
 /// The process's whole life.

@@ -100,6 +100,11 @@ impl Process {
         ended.ok().flatten().unwrap_or(Exit(255))
     }
 
+    /// The pid namespace that the process is in.
+    pub(crate) fn pid_namespace(&self) -> std::path::PathBuf {
+        format!("/proc/{}/ns/pid", self.pid).into()
+    }
+
     /// Sends a signal; a process that has ended does not mind.
     pub(crate) fn signal(&self, number: i32) -> Result<(), GuestError> {
         if self.exit().is_some() {

@@ -47,11 +47,21 @@ impl fmt::Display for ContainerId {
     }
 }
 
+/// Whose processes a container sees.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Processes {
+    /// Its own.
+    Own,
+    /// Those of a pid namespace that exists: the pod's, or another container's.
+    Of(PathBuf),
+}
+
 /// Puts the container into the pod's namespaces and a control group of its own, with its root at `rootfs`.
 pub(crate) fn adapt(
     mut spec: Spec,
     container: &ContainerId,
     namespaces: &SandboxNamespaces,
+    processes: &Processes,
     rootfs: &Path,
 ) -> Result<Spec, GuestError> {
     let missing = |field| GuestError::Invalid {
@@ -65,7 +75,7 @@ pub(crate) fn adapt(
     spec.set_hostname(None);
     spec.set_hooks(None);
     let mut linux = spec.linux().clone().ok_or_else(|| missing("OCI.Linux"))?;
-    linux.set_namespaces(Some(pod_namespaces(namespaces)));
+    linux.set_namespaces(Some(pod_namespaces(namespaces, processes)));
     linux.set_cgroups_path(Some(Cgroup::name(container)));
     spec.set_linux(Some(linux));
     if spec.process().is_none() {
@@ -74,7 +84,7 @@ pub(crate) fn adapt(
     Ok(spec)
 }
 
-fn pod_namespaces(shared: &SandboxNamespaces) -> Vec<LinuxNamespace> {
+fn pod_namespaces(shared: &SandboxNamespaces, processes: &Processes) -> Vec<LinuxNamespace> {
     let namespace = |kind, path: Option<PathBuf>| {
         let builder = LinuxNamespaceBuilder::default().typ(kind);
         let builder = match path {
@@ -83,11 +93,15 @@ fn pod_namespaces(shared: &SandboxNamespaces) -> Vec<LinuxNamespace> {
         };
         builder.build().expect("a namespace needs no more than its kind")
     };
+    let processes = match processes {
+        Processes::Own => None,
+        Processes::Of(path) => Some(path.clone()),
+    };
     vec![
         namespace(LinuxNamespaceType::Network, Some(POD_NAMESPACE.into())),
         namespace(LinuxNamespaceType::Ipc, Some(shared.ipc.clone())),
         namespace(LinuxNamespaceType::Uts, Some(shared.uts.clone())),
-        namespace(LinuxNamespaceType::Pid, None),
+        namespace(LinuxNamespaceType::Pid, processes),
         namespace(LinuxNamespaceType::Mount, None),
         namespace(LinuxNamespaceType::Cgroup, None),
     ]

@@ -13,6 +13,10 @@ use serde_json::Value;
 
 use crate::oci;
 
+/// Annotation of a container's spec: the id of the container whose processes it sees, for `kubectl debug --target`. The
+/// protocol itself knows only the processes of the container's own and those of the whole pod.
+pub const TARGET_CONTAINER: &str = "io.peerpods.target-container";
+
 /// A spec that is not what the specification says, with the field's name.
 #[derive(Debug, thiserror::Error)]
 #[error("the container's {part} is not valid: {source}")]

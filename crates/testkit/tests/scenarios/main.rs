@@ -1,11 +1,19 @@
 //! What a user of peer pods sees, on the real Kubernetes of the test bed.
 #![allow(clippy::unwrap_used)]
 
+mod containers;
+mod controllers;
 mod exec;
 mod failures;
 mod files;
+mod health;
 mod lifecycle;
 mod logs;
 mod network;
 mod nothing_left;
+mod refusals;
+mod resources;
+mod security;
+mod streams;
+mod volumes;
 mod workload;

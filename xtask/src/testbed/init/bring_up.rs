@@ -17,7 +17,7 @@ use super::{
 use crate::{
     process::{output, run},
     testbed::{
-        images::BUSYBOX,
+        images::{BUSYBOX, PROBE},
         layout::{NODE, State},
         plan::Plan,
     },
@@ -45,8 +45,9 @@ pub(super) fn bring_up(plan: &Plan, state: &State) -> Result<()> {
                 .arg(&plan.pause),
         )
     })?;
-    step(state, "busybox in the registry", || {
-        wait_for("the registry", || push(plan, state))
+    step(state, "images in the registry", || {
+        wait_for("the registry", || push(state, &plan.busybox, BUSYBOX))?;
+        push(state, &plan.probe, PROBE)
     })?;
     step(state, "API server", || {
         wait_for("the API server", || kubectl(&["get", "--raw", "/readyz"]))
@@ -82,11 +83,11 @@ pub(super) fn bring_up(plan: &Plan, state: &State) -> Result<()> {
     fs::write(state.ready(), "").context("cannot tell that the bed is ready")
 }
 
-fn push(plan: &Plan, state: &State) -> Result<()> {
+fn push(state: &State, archive: &Path, name: &str) -> Result<()> {
     run(Command::new("sh")
         .arg(state.file("config/push.sh"))
-        .arg(&plan.busybox)
-        .arg(BUSYBOX))
+        .arg(archive)
+        .arg(name))
 }
 
 fn kubectl(arguments: &[&str]) -> Result<String> {

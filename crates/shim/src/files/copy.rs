@@ -23,7 +23,7 @@ const MAX_ENTRIES: u32 = 10_000;
 const MAX_DEPTH: u32 = 64;
 
 /// Sends one mount's source, whole.
-pub(crate) async fn send(agent: &Agent, copy: &Copy) -> Result<(), Error> {
+pub(super) async fn send(agent: &Agent, copy: &Copy) -> Result<(), Error> {
     let mut sending = Sending {
         agent,
         copy,

@@ -1,0 +1,40 @@
+//! What an administrator decides about pods and only a shim can do: the adaptor writes it into the pod directory.
+
+use serde::{Deserialize, Serialize};
+
+/// The file's name in the pod directory. A stock adaptor writes none: then the defaults hold.
+pub const SHIM_SETTINGS_FILE: &str = "shim.json";
+
+/// The file's content. Fields that a version does not know are left alone, and missing ones have their defaults.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct ShimSettings {
+    /// What becomes of hostPath volumes.
+    pub host_paths: HostPaths,
+}
+
+/// What becomes of hostPath volumes, whose files are on the node and not in the VM.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HostPaths {
+    /// Files and folders are copied into the VM once, and cannot be written to.
+    #[default]
+    Copy,
+    /// The container is refused.
+    Refuse,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_file_and_a_newer_one_are_understood() {
+        let read = |text| serde_json::from_str::<ShimSettings>(text).unwrap();
+        assert_eq!(read("{}").host_paths, HostPaths::Copy);
+        assert_eq!(
+            read(r#"{"host-paths": "refuse", "new": 1}"#).host_paths,
+            HostPaths::Refuse
+        );
+    }
+}
