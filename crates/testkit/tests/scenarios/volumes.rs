@@ -42,7 +42,11 @@ scenario!(
             .text();
         bed.kubectl(&["delete", "secret", &name, "--ignore-not-found"])
             .text();
-        apply_config(bed, &name, &json!({"color": "red", "shape": "round"}));
+        apply_config(
+            bed,
+            &name,
+            &json!({"color": "red", "shape": "round", "taste": "sour"}),
+        );
         bed.apply(&json!({
             "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": {"password": "xyzzy"},
         }));
@@ -87,12 +91,16 @@ scenario!(
 
         // One key changes, one goes, one comes; what is mounted as a sub-path stays as it was.
         bed.kubectl(&["delete", "configmap", &name]).text();
-        apply_config(bed, &name, &json!({"color": "blue", "size": "large"}));
+        apply_config(
+            bed,
+            &name,
+            &json!({"color": "blue", "shape": "round", "size": "large"}),
+        );
         bed.kubectl(&["label", "pod", &pod.name, "mood=sunny"]).text();
         wait_shell(
             &pod,
             "cat /config/color /config/size; ls /config",
-            "bluelargecolor\nsize",
+            "bluelargecolor\nshape\nsize",
         );
         assert_eq!(pod.shell("cat /one/color"), "red");
         wait_shell(&pod, "grep mood /all/labels", "mood=\"sunny\"");
