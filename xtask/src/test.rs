@@ -25,20 +25,19 @@ pub(crate) fn test() -> Result<()> {
     let was_up = testbed::is_up();
     step("test bed", testbed::up)?;
     let scenarios = step("scenarios on the real Kubernetes", || {
-        let arguments = [
-            "test",
-            "--package",
-            "peerpods-testkit",
-            "--features",
-            "scenario",
-            "--",
-            "--test-threads",
-            "2",
-        ];
-        run(&mut cargo(&arguments))
+        scenarios_of("scenarios", "2")
     });
+    // Each of these disturbs every pod of the node.
+    let disruptions = step("disruptions, one at a time", || scenarios_of("disruptions", "1"));
     if !was_up {
         step("test bed down", testbed::down)?;
     }
-    scenarios
+    scenarios.and(disruptions)
+}
+
+/// Runs one program of scenarios on the bed that is up.
+fn scenarios_of(program: &str, at_once: &str) -> Result<()> {
+    let package = ["test", "--package", "peerpods-testkit", "--features", "scenario"];
+    let which = ["--test", program, "--", "--test-threads", at_once];
+    run(&mut cargo(&[&package[..], &which[..]].concat()))
 }

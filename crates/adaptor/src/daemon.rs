@@ -3,7 +3,7 @@
 use std::{fs, io, path::Path, process::ExitCode, sync::Arc};
 
 use clap::Parser;
-use peerpods_proto::hypervisor_ttrpc::create_hypervisor;
+use peerpods_proto::{hypervisor_ttrpc::create_hypervisor, shim_settings::ShimSettings};
 use peerpods_provider::OwnerScope;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -62,8 +62,11 @@ impl Fatal {
 }
 
 async fn run(settings: Settings) -> Result<(), Fatal> {
-    let directories =
-        PodDirectories::new(settings.pods_dir.clone()).map_err(Fatal::of("use the settings"))?;
+    let for_shims = ShimSettings {
+        host_paths: settings.host_paths,
+    };
+    let directories = PodDirectories::new(settings.pods_dir.clone(), for_shims);
+    let directories = directories.map_err(Fatal::of("use the settings"))?;
     let journal = Journal::open(&settings.journal_dir).map_err(Fatal::of("open the journal"))?;
     let node = Arc::new(Node {
         provider: provider::choose(&settings).map_err(Fatal::of("set up the provider"))?,

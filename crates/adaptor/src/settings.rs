@@ -2,8 +2,11 @@
 
 use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
 
-use clap::{Parser, ValueEnum};
-use peerpods_proto::payload::IpNet;
+use clap::{
+    Parser, ValueEnum,
+    builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
+};
+use peerpods_proto::{payload::IpNet, shim_settings::HostPaths};
 use peerpods_provider_qemu::{Accelerator, AddressPool};
 use peerpods_tunnel::channel::AGENT_PORT;
 
@@ -55,8 +58,23 @@ pub(crate) struct Settings {
     /// Registries that VMs speak to in plain HTTP, as host:port, separated by commas.
     #[arg(long, env = "INSECURE_REGISTRIES", value_delimiter = ',')]
     pub(crate) insecure_registries: Vec<String>,
+    /// What becomes of hostPath volumes, whose files are on this node and not in the VM.
+    #[arg(long, env = "HOST_PATHS", default_value = "copy", value_parser = host_paths())]
+    pub(crate) host_paths: HostPaths,
     #[command(flatten)]
     pub(crate) qemu: QemuArguments,
+}
+
+fn host_paths() -> impl TypedValueParser<Value = HostPaths> {
+    let values = PossibleValuesParser::new([
+        PossibleValue::new("copy")
+            .help("Files and folders are copied into the VM once, and cannot be written to"),
+        PossibleValue::new("refuse").help("The container is refused"),
+    ]);
+    values.map(|value| match value.as_str() {
+        "refuse" => HostPaths::Refuse,
+        _ => HostPaths::Copy,
+    })
 }
 
 /// The providers of this build.

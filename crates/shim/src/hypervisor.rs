@@ -8,9 +8,10 @@ use peerpods_proto::{
     hypervisor::{CreateVMRequest, StartVMRequest, StopVMRequest},
     hypervisor_ttrpc::HypervisorClient,
 };
+use tokio::time::{Instant, sleep};
 use ttrpc::{asynchronous::Client, context};
 
-use crate::error::Error;
+use crate::{agent::is_connection_loss, error::Error};
 
 /// Where the adaptor listens, unless `REMOTE_HYPERVISOR_ENDPOINT` says otherwise.
 const SOCKET: &str = "/run/peerpod/hypervisor.sock";
@@ -21,9 +22,11 @@ const CREATE_TIMEOUT: Duration = Duration::from_secs(120);
 const START_TIMEOUT: Duration = Duration::from_secs(600);
 /// The adaptor answers when the end is durably noted, which takes no cloud call.
 const STOP_TIMEOUT: Duration = Duration::from_secs(60);
-/// An adaptor that is being replaced is back within this time, as a rule.
-const STOP_ATTEMPTS: u32 = 5;
-const STOP_RETRY_DELAY: Duration = Duration::from_secs(2);
+/// How long an adaptor may be away while it is replaced: it starts in well under a second, its image may have to be
+/// pulled first.
+const AWAY_LIMIT: Duration = Duration::from_secs(30);
+/// Between two looks whether it is back.
+const RETRY_DELAY: Duration = Duration::from_millis(250);
 
 /// The adaptor's socket.
 #[derive(Debug, Clone)]
@@ -60,14 +63,16 @@ impl Hypervisor {
             networkNamespacePath: network_namespace.to_owned(),
             ..Default::default()
         };
-        let client = self.client(ACTION).await?;
-        let response = client
-            .create_vm(context::with_duration(CREATE_TIMEOUT), &request)
-            .await;
-        let response = response.map_err(|source| Error::Hypervisor {
-            action: ACTION,
-            source,
-        })?;
+        let response = self
+            .call(ACTION, |client| {
+                let request = request.clone();
+                async move {
+                    client
+                        .create_vm(context::with_duration(CREATE_TIMEOUT), &request)
+                        .await
+                }
+            })
+            .await?;
         Ok(response.agentSocketPath.into())
     }
 
@@ -78,48 +83,62 @@ impl Hypervisor {
             id: sandbox.to_owned(),
             ..Default::default()
         };
-        let client = self.client(ACTION).await?;
-        let response = client
-            .start_vm(context::with_duration(START_TIMEOUT), &request)
-            .await;
-        response.map(drop).map_err(|source| Error::Hypervisor {
-            action: ACTION,
-            source,
+        self.call(ACTION, |client| {
+            let request = request.clone();
+            async move {
+                client
+                    .start_vm(context::with_duration(START_TIMEOUT), &request)
+                    .await
+            }
         })
+        .await
+        .map(drop)
     }
 
     /// Ends the virtual machine. Asking twice, or for one that never started, does no harm.
     pub(crate) async fn stop(&self, sandbox: &str) -> Result<(), Error> {
-        let mut attempt = 1;
-        loop {
-            match self.stop_once(sandbox).await {
-                Err(error) if attempt < STOP_ATTEMPTS => {
-                    tracing::warn!(
-                        attempt,
-                        error = error.chain(),
-                        "the virtual machine was not stopped yet"
-                    );
-                    attempt += 1;
-                    tokio::time::sleep(STOP_RETRY_DELAY).await;
-                }
-                result => return result,
-            }
-        }
-    }
-
-    async fn stop_once(&self, sandbox: &str) -> Result<(), Error> {
         const ACTION: &str = "stop the pod's virtual machine";
         let request = StopVMRequest {
             id: sandbox.to_owned(),
             ..Default::default()
         };
-        let client = self.client(ACTION).await?;
-        let response = client
-            .stop_vm(context::with_duration(STOP_TIMEOUT), &request)
-            .await;
-        response.map(drop).map_err(|source| Error::Hypervisor {
-            action: ACTION,
-            source,
+        self.call(ACTION, |client| {
+            let request = request.clone();
+            async move {
+                client
+                    .stop_vm(context::with_duration(STOP_TIMEOUT), &request)
+                    .await
+            }
         })
+        .await
+        .map(drop)
+    }
+
+    /// Makes a call. An adaptor that goes away has what it was asked for in its journal, and the one that takes its
+    /// place goes on with that: asked again, it answers for both.
+    async fn call<T, F: Future<Output = ttrpc::Result<T>> + Send>(
+        &self,
+        action: &'static str,
+        request: impl Fn(HypervisorClient) -> F,
+    ) -> Result<T, Error> {
+        let mut back_by = Instant::now() + AWAY_LIMIT;
+        loop {
+            let error = match self.client(action).await {
+                Ok(client) => match request(client).await {
+                    Ok(response) => return Ok(response),
+                    Err(source) if is_connection_loss(&source) => {
+                        back_by = Instant::now() + AWAY_LIMIT;
+                        Error::Hypervisor { action, source }
+                    }
+                    Err(source) => return Err(Error::Hypervisor { action, source }),
+                },
+                Err(error) => error,
+            };
+            if Instant::now() >= back_by {
+                return Err(error);
+            }
+            tracing::debug!(error = error.chain(), "the adaptor is away; it is asked again");
+            sleep(RETRY_DELAY).await;
+        }
     }
 }

@@ -8,6 +8,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use peerpods_proto::shim_settings::{SHIM_SETTINGS_FILE, ShimSettings};
 use peerpods_tunnel::channel::CONNECTION_FILE;
 
 use crate::sandbox::SandboxId;
@@ -32,16 +33,17 @@ pub(crate) struct InvalidPodsDir(PathBuf);
 #[derive(Clone, Debug)]
 pub(crate) struct PodDirectories {
     root: PathBuf,
+    settings: ShimSettings,
 }
 
 impl PodDirectories {
     /// Takes the folder, checking that sockets in it can be reached: a stock shim splits their path at colons.
-    pub(crate) fn new(root: PathBuf) -> Result<Self, InvalidPodsDir> {
+    pub(crate) fn new(root: PathBuf, settings: ShimSettings) -> Result<Self, InvalidPodsDir> {
         let length = root.as_os_str().len() + USUAL_ID + AGENT_SOCKET.len() + 2;
         if length > SOCKET_PATH_LIMIT || root.to_string_lossy().contains(':') {
             return Err(InvalidPodsDir(root));
         }
-        Ok(Self { root })
+        Ok(Self { root, settings })
     }
 
     pub(crate) fn path(&self, sandbox: &SandboxId) -> PathBuf {
@@ -56,12 +58,17 @@ impl PodDirectories {
         self.path(sandbox).join(CONNECTION_FILE)
     }
 
-    /// Makes the directory where it is missing.
+    /// Makes the directory where it is missing, with what the administrator decided in it.
     pub(crate) fn make(&self, sandbox: &SandboxId) -> io::Result<()> {
+        let directory = self.path(sandbox);
         fs::DirBuilder::new()
             .recursive(true)
             .mode(MODE)
-            .create(self.path(sandbox))
+            .create(&directory)?;
+        let settings = serde_json::to_vec(&self.settings).expect("settings are plain data");
+        let partial = directory.join("shim.partial");
+        fs::write(&partial, settings)?;
+        fs::rename(&partial, directory.join(SHIM_SETTINGS_FILE))
     }
 
     /// Removes the directory with all that is in it.

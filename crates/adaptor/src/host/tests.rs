@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use peerpods_proto::shim_settings::ShimSettings;
 use peerpods_provider::{
     OwnerScope, Provider,
     fake::{Call, FakeProvider, Fault},
@@ -24,7 +25,7 @@ impl Lab {
     fn new() -> Self {
         let folder = tempfile::Builder::new().prefix("pp").tempdir_in("/tmp").unwrap();
         let provider = FakeProvider::new();
-        let directories = PodDirectories::new(folder.path().to_owned()).unwrap();
+        let directories = PodDirectories::new(folder.path().to_owned(), ShimSettings::default()).unwrap();
         let node = Arc::new(Node {
             provider: Arc::new(provider.clone()),
             directories,

@@ -1,0 +1,106 @@
+//! What a user of peer pods sees when a part of the node dies: nothing where it can be hidden, and the reason where it
+//! cannot. These scenarios disturb all pods of the node, so they run one at a time.
+#![allow(clippy::unwrap_used)]
+
+mod adaptor;
+mod machine;
+mod node;
+mod runtime;
+
+use std::time::Duration;
+
+use peerpods_testkit::{Bed, Pod, wait_for};
+
+/// A daemon is started again within a second, and serves soon after; a busy machine takes longer.
+const RESTART_LIMIT: Duration = Duration::from_secs(60);
+
+/// The process of a daemon of the node; its name as the kernel keeps it, cut to 15 characters.
+#[track_caller]
+fn process_of(bed: &Bed, name: &str) -> String {
+    wait_for(&format!("{name} runs"), RESTART_LIMIT, || {
+        let found = bed.enter(&["pgrep", "--parent", "1", "--exact", name]);
+        let mut lines = found.stdout.lines();
+        match (lines.next(), lines.next()) {
+            (Some(only), None) => Ok(only.to_owned()),
+            (first, second) => Err(format!("{first:?} {second:?}")),
+        }
+    })
+}
+
+/// Kills a daemon without warning, and waits until another runs in its place.
+#[track_caller]
+fn kill_daemon(bed: &Bed, name: &str) {
+    let before = process_of(bed, name);
+    bed.enter(&["kill", "-KILL", &before]).text();
+    wait_for(&format!("{name} is started again"), RESTART_LIMIT, || {
+        let now = process_of(bed, name);
+        if now == before { Err(now) } else { Ok(()) }
+    });
+}
+
+/// Waits until the adaptor answers shims.
+#[track_caller]
+fn wait_adaptor_serves(bed: &Bed) {
+    wait_for("cloud-api-adaptor serves its socket", RESTART_LIMIT, || {
+        let connected = bed.enter(&[
+            "busybox",
+            "nc",
+            "-U",
+            "/run/peerpod/hypervisor.sock",
+            "-e",
+            "true",
+        ]);
+        let listening = bed.enter(&["grep", "-q", "/run/peerpod/hypervisor.sock", "/proc/net/unix"]);
+        if listening.code == 0 {
+            Ok(())
+        } else {
+            Err(connected.stderr)
+        }
+    });
+}
+
+/// Names of the VMs on the node that run for a pod.
+fn instances_of(bed: &Bed, pod: &Pod<'_>) -> Vec<String> {
+    let script = format!(
+        "for r in $(grep -l -a '\"{}\"' /run/peerpod/instances/*/record.json 2>/dev/null); do basename $(dirname $r); done",
+        pod.name
+    );
+    let output = bed.enter(&["sh", "-c", &script]);
+    output.stdout.lines().map(str::to_owned).collect()
+}
+
+/// The QEMU process of a pod's VM.
+#[track_caller]
+fn machine_of(bed: &Bed, pod: &Pod<'_>) -> String {
+    let pattern = format!("[q]emu-system.*guest=podvm-{}-", pod.name);
+    bed.enter(&["pgrep", "--full", &pattern]).text()
+}
+
+/// The shim process of a pod.
+#[track_caller]
+fn shim_of(bed: &Bed, pod: &Pod<'_>) -> String {
+    let script = format!(
+        "sed 's/.*\"sandbox\": *\"\\([^\"]*\\)\".*/\\1/' $(grep -l -a '\"{}\"' /run/peerpod/instances/*/record.json)",
+        pod.name
+    );
+    let sandbox = bed.enter(&["sh", "-c", &script]).text();
+    bed.enter(&[
+        "pgrep",
+        "--full",
+        &format!("[c]ontainerd-shim-kata-v2.*{sandbox}"),
+    ])
+    .text()
+}
+
+/// Waits until no VM is left of a pod.
+#[track_caller]
+fn wait_no_machine(bed: &Bed, pod: &Pod<'_>) {
+    wait_for("no VM of the pod is left", RESTART_LIMIT, || {
+        let left = instances_of(bed, pod);
+        if left.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("{left:?}"))
+        }
+    });
+}
