@@ -2,10 +2,12 @@
 
 mod container;
 mod copy;
+mod forward;
 mod sandbox;
 mod server;
 mod service;
 mod storage;
 
+pub(crate) use forward::forward;
 pub(crate) use sandbox::Sandbox;
 pub(crate) use server::serve;

@@ -1,4 +1,4 @@
-//! The guest's side: joins are answered inside, agent connections handed out.
+//! The guest's side: joins are answered inside, agent connections and forwarded ones handed out.
 
 use std::{
     io,
@@ -22,7 +22,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::{
-    AGENT_PROTOCOL, ChannelError, JOIN_PROTOCOL, StockIdentity,
+    AGENT_PROTOCOL, ChannelError, FORWARD_PROTOCOL, JOIN_PROTOCOL, StockIdentity,
     identity::{KeyedCertificate, certificates},
     proof::{PROOF_BYTES, Prover, Side},
     provider, socket,
@@ -37,7 +37,7 @@ const BACKLOG: usize = 4;
 /// The pause after the kernel refuses a connection, for example for lack of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// An authenticated agent connection.
+/// An authenticated connection.
 pub type AgentStream = TlsStream<TcpStream>;
 
 /// Who may connect, and how the guest proves itself.
@@ -63,15 +63,37 @@ impl Drop for AgentListener {
     }
 }
 
+/// Hands out the connections that came to be forwarded. It has to be listened to or dropped: what waits in it is waited for.
+/// When it is dropped, or the agent's listener is, further ones are turned away.
+pub struct ForwardListener {
+    accepted: mpsc::Receiver<AgentStream>,
+}
+
 /// What a peer that completed its handshake came for.
 enum Purpose {
     Agent,
+    Forward,
     Join,
+}
+
+/// Where authenticated connections are handed out.
+#[derive(Clone)]
+struct Exits {
+    agents: mpsc::Sender<AgentStream>,
+    forwards: mpsc::Sender<AgentStream>,
+}
+
+/// What became of a connection that was heard.
+enum Admitted {
+    Agent(AgentStream),
+    Forward(AgentStream),
+    /// It is over.
+    Joined,
 }
 
 struct Gate {
     acceptor: TlsAcceptor,
-    /// Spent by the first agent connection.
+    /// Spent by the first connection of another purpose.
     secret: Mutex<Option<JoinSecret>>,
     unnamed: Unnamed,
 }
@@ -88,18 +110,26 @@ impl AgentListener {
     ///
     /// # Errors
     /// [`ChannelError::Credentials`] or [`ChannelError::Listen`].
-    pub async fn bind(address: SocketAddr, config: ListenerConfig) -> Result<Self, ChannelError> {
+    pub async fn bind(
+        address: SocketAddr,
+        config: ListenerConfig,
+    ) -> Result<(Self, ForwardListener), ChannelError> {
         let gate = Arc::new(Gate::new(config)?);
         let failed = |source| ChannelError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let (sender, accepted) = mpsc::channel(BACKLOG);
-        let task = tokio::spawn(serve(listener, gate, sender));
-        Ok(Self {
+        let (agents, accepted) = mpsc::channel(BACKLOG);
+        let (forwards, accepted_forwards) = mpsc::channel(BACKLOG);
+        let task = tokio::spawn(serve(listener, gate, Exits { agents, forwards }));
+        let agents = Self {
             address,
             accepted,
             task,
-        })
+        };
+        let forwards = ForwardListener {
+            accepted: accepted_forwards,
+        };
+        Ok((agents, forwards))
     }
 
     /// The address listened on.
@@ -116,7 +146,17 @@ impl AgentListener {
     }
 }
 
-async fn serve(listener: TcpListener, gate: Arc<Gate>, sender: mpsc::Sender<AgentStream>) {
+impl ForwardListener {
+    /// The next connection to be forwarded.
+    ///
+    /// # Errors
+    /// [`ChannelError::Closed`]: there will be no more.
+    pub async fn accept(&mut self) -> Result<AgentStream, ChannelError> {
+        self.accepted.recv().await.ok_or(ChannelError::Closed)
+    }
+}
+
+async fn serve(listener: TcpListener, gate: Arc<Gate>, exits: Exits) {
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES_LIMIT));
     loop {
         let permit = Arc::clone(&handshakes)
@@ -131,11 +171,12 @@ async fn serve(listener: TcpListener, gate: Arc<Gate>, sender: mpsc::Sender<Agen
                 continue;
             }
         };
-        let (gate, sender) = (Arc::clone(&gate), sender.clone());
+        let (gate, exits) = (Arc::clone(&gate), exits.clone());
         tokio::spawn(async move {
             match timeout(HANDSHAKE_LIMIT, gate.admit(stream)).await {
-                Ok(Ok(Some(stream))) => drop(sender.send(stream).await),
-                Ok(Ok(None)) => {}
+                Ok(Ok(Admitted::Agent(stream))) => drop(exits.agents.send(stream).await),
+                Ok(Ok(Admitted::Forward(stream))) => drop(exits.forwards.send(stream).await),
+                Ok(Ok(Admitted::Joined)) => {}
                 Ok(Err(error)) => tracing::debug!(%peer, %error, "turned away"),
                 Err(_) => tracing::debug!(%peer, "turned away: too slow"),
             }
@@ -174,7 +215,9 @@ impl Gate {
             .with_client_cert_verifier(clients)
             .with_single_cert(own.chain, own.key)
             .map_err(|error| unusable("server certificate")(&error))?;
-        server.alpn_protocols = vec![AGENT_PROTOCOL.to_vec(), JOIN_PROTOCOL.to_vec()];
+        server.alpn_protocols = [AGENT_PROTOCOL, FORWARD_PROTOCOL, JOIN_PROTOCOL]
+            .map(<[u8]>::to_vec)
+            .into();
         // Every session proves its client anew.
         server.send_tls13_tickets = 0;
         server.session_storage = Arc::new(NoServerSessionStorage {});
@@ -186,21 +229,27 @@ impl Gate {
     }
 
     /// Hears one connection; a join is answered and over.
-    async fn admit(&self, stream: TcpStream) -> io::Result<Option<AgentStream>> {
+    async fn admit(&self, stream: TcpStream) -> io::Result<Admitted> {
         socket::configure(&stream)?;
         let stream = self.acceptor.accept(stream).await?;
         match self.purpose(&stream)? {
             Purpose::Agent => {
                 self.spend();
-                Ok(Some(stream))
+                Ok(Admitted::Agent(stream))
             }
-            Purpose::Join => self.answer_join(stream).await.map(|()| None),
+            Purpose::Forward => {
+                self.spend();
+                socket::let_reader_pause(stream.get_ref().0)?;
+                Ok(Admitted::Forward(stream))
+            }
+            Purpose::Join => self.answer_join(stream).await.map(|()| Admitted::Joined),
         }
     }
 
     fn purpose(&self, stream: &AgentStream) -> io::Result<Purpose> {
         match (stream.get_ref().1.alpn_protocol(), &self.unnamed) {
             (Some(JOIN_PROTOCOL), _) => Ok(Purpose::Join),
+            (Some(FORWARD_PROTOCOL), _) => Ok(Purpose::Forward),
             (Some(AGENT_PROTOCOL), _) | (None, Unnamed::Agent) => Ok(Purpose::Agent),
             (Some(_), _) | (None, Unnamed::TurnedAway) => Err(io::Error::other("it names no protocol")),
         }
