@@ -8,4 +8,5 @@ mod lifecycle;
 mod logs;
 mod network;
 mod nothing_left;
+mod port_forward;
 mod workload;
