@@ -12,7 +12,7 @@ use peerpods_tunnel::channel::{AGENT_PORT, AgentListener, ListenerConfig, StockI
 use rustix::system::{RebootCommand, reboot};
 
 use crate::{
-    agent::{Sandbox, serve},
+    agent::{Sandbox, forward, serve},
     boot::{self, Platform},
     container::{HELPER_ARGUMENT, POD_INIT_ARGUMENT, Reaper, helper_main, pod_init_main},
     error::GuestError,
@@ -82,7 +82,8 @@ async fn run(platform: Platform) -> Result<&'static str, GuestError> {
     write_trusted_roots()?;
     let sandbox = Arc::new(Sandbox::new(pull, reaper)?);
     let address = SocketAddr::from((Ipv6Addr::UNSPECIFIED, AGENT_PORT));
-    let listener = AgentListener::bind(address, trust(payload)?).await?;
+    let (listener, forwards) = AgentListener::bind(address, trust(payload)?).await?;
+    tokio::spawn(forward(forwards, lease.clone()));
     let _server = serve(listener, sandbox.clone(), lease.clone()).await?;
     tokio::select! {
         () = sandbox.destroyed() => {

@@ -24,6 +24,15 @@ const CONNECT_RETRY_DELAY: Duration = Duration::from_millis(200);
 /// An agent that shuts the machine down may never answer.
 const DESTROY_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The means to dial the machine, if our adaptor left them; a stock one does not.
+pub(crate) fn means_to_dial(pod_directory: &Path) -> Result<Option<Connection>, Error> {
+    let file = pod_directory.join(CONNECTION_FILE);
+    if !file.exists() {
+        return Ok(None);
+    }
+    Connection::read(&file).map(Some).map_err(Error::Channel)
+}
+
 /// What one call needs: unlimited for calls that block as long as a process lives.
 #[derive(Debug, Clone, Copy)]
 enum Deadline {
@@ -71,13 +80,11 @@ pub(crate) enum Output {
 }
 
 impl Agent {
-    /// Dials the machine itself if our adaptor left the means to, else the socket that the adaptor serves.
-    pub(crate) async fn connect(pod_directory: &Path, socket: &Path) -> Result<Self, Error> {
-        let file = pod_directory.join(CONNECTION_FILE);
-        let client = if file.exists() {
-            let connection = Connection::read(&file).map_err(Error::Channel)?;
+    /// Dials the machine itself where there are the means to, else the socket that the adaptor serves.
+    pub(crate) async fn connect(connection: Option<&Connection>, socket: &Path) -> Result<Self, Error> {
+        let client = if let Some(connection) = connection {
             let stream =
-                retry(|| async { channel::connect(&connection).await.map_err(Error::Channel) }).await?;
+                retry(|| async { channel::connect(connection).await.map_err(Error::Channel) }).await?;
             Client::new(Socket::new(stream))
         } else {
             let address = format!("unix://{}", socket.display());

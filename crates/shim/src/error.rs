@@ -3,7 +3,7 @@
 //! The text of a status ends up in the pod's events, so every error names the action, its subject and,
 //! through its sources, the cause.
 
-use std::{error::Error as _, io, path::PathBuf};
+use std::{io, path::PathBuf};
 
 use peerpods_tunnel::channel::ChannelError;
 use ttrpc::{Code, get_status};
@@ -90,19 +90,24 @@ impl Error {
 
     /// The whole chain of causes in one line.
     pub(crate) fn chain(&self) -> String {
-        let mut text = self.to_string();
-        // The sources of these two are already part of their own text.
-        if matches!(self, Self::Agent { .. } | Self::Hypervisor { .. }) {
-            return text;
+        match self {
+            // The sources of these two are already part of their own text.
+            Self::Agent { .. } | Self::Hypervisor { .. } => self.to_string(),
+            _ => chain(self),
         }
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            cause = error.source();
-        }
-        text
     }
+}
+
+/// An error and all its causes in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
 }
 
 impl From<Error> for ttrpc::Error {

@@ -5,6 +5,7 @@
 //! containerd ── task API (ttrpc) ──► service ─► shim ─┬─► sandbox ── hypervisor protocol ──► adaptor
 //!            ◄── events ───────────  events           └─► container, process ── agent protocol ──► VM
 //!            ◄── fifos ────────────  streams ◄────────────────┘
+//! port-forward ── pod's loopback ──► forward ── forward protocol ─────────────────────────────────► VM
 //! ```
 //!
 //! `bootstrap` and `cleanup` are the short-lived runs (`start`, `delete`); `daemon` is the one that stays.
@@ -19,6 +20,7 @@ mod daemon;
 mod error;
 mod events;
 mod files;
+mod forward;
 mod hypervisor;
 mod info;
 mod mounts;

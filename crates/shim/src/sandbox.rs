@@ -17,11 +17,12 @@ use tokio::{
 use ttrpc::Code;
 
 use crate::{
-    agent::{Agent, is_connection_loss},
+    agent::{Agent, is_connection_loss, means_to_dial},
     annotations::{Annotations, ContainerKind},
     error::Error,
     events::Publisher,
     files::Files,
+    forward,
     hypervisor::Hypervisor,
     mounts, resolver, spec,
     timeline::Timeline,
@@ -125,7 +126,8 @@ impl Sandbox {
         let timeline = Timeline::in_directory(directory.to_owned());
         timeline.mark_at(shim_start, "shim-start");
         hypervisor.start(id).await?;
-        let agent = Agent::connect(directory, socket).await?;
+        let connection = means_to_dial(directory)?;
+        let agent = Agent::connect(connection.as_ref(), socket).await?;
         let answer = agent.check(CHECK_TIMEOUT).await;
         answer.map_err(|source| Error::Agent {
             action: "answer".to_owned(),
@@ -146,6 +148,10 @@ impl Sandbox {
         timeline.mark("sandbox-created");
         let hypervisor = hypervisor.clone();
         let liveness = watch::Sender::new(Liveness::Alive);
+        // Under an adaptor that keeps the machine to itself there is no way to it for forwarded connections.
+        if let (Some(connection), Some(namespace)) = (connection, spec::network_namespace(spec)) {
+            forward::start(&namespace, connection, liveness.subscribe());
+        }
         Ok(Arc::new(Self {
             id: id.to_owned(),
             files: Files::new(agent.clone()),

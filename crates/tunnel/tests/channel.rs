@@ -5,8 +5,8 @@ use std::{error::Error, net::SocketAddr, os::unix::fs::PermissionsExt};
 
 use peerpods_proto::payload::JoinSecret;
 use peerpods_tunnel::channel::{
-    AgentListener, ChannelError, ClientIdentity, Connection, JOIN_PROTOCOL, ListenerConfig, ServerKeyPin,
-    connect, join,
+    AgentListener, ChannelError, ClientIdentity, Connection, ForwardListener, JOIN_PROTOCOL, ListenerConfig,
+    ServerKeyPin, connect, connect_forward, join,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -19,14 +19,19 @@ const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4
 /// A guest that listens and the worker that launched it.
 struct Pair {
     listener: AgentListener,
+    forwards: ForwardListener,
     worker: ClientIdentity,
 }
 
 impl Pair {
     async fn new() -> Self {
         let worker = ClientIdentity::issue("sandbox").unwrap();
-        let listener = listen(&worker, Some(JoinSecret::new(SECRET))).await;
-        Self { listener, worker }
+        let (listener, forwards) = listen_for_both(&worker, Some(JoinSecret::new(SECRET))).await;
+        Self {
+            listener,
+            forwards,
+            worker,
+        }
     }
 
     async fn join(&self) -> Result<ServerKeyPin, ChannelError> {
@@ -39,6 +44,13 @@ impl Pair {
 }
 
 async fn listen(worker: &ClientIdentity, join_secret: Option<JoinSecret>) -> AgentListener {
+    listen_for_both(worker, join_secret).await.0
+}
+
+async fn listen_for_both(
+    worker: &ClientIdentity,
+    join_secret: Option<JoinSecret>,
+) -> (AgentListener, ForwardListener) {
     let config = ListenerConfig {
         client_ca_pem: worker.authority_pem.clone(),
         join_secret,
@@ -76,6 +88,57 @@ async fn a_worker_that_joined_talks_to_its_guest() {
     let mut heard = [0; 14];
     guest.read_exact(&mut heard).await.unwrap();
     assert_eq!(&heard, b"are you there?");
+}
+
+#[tokio::test]
+async fn each_connection_is_handed_out_for_what_it_came_for() {
+    let mut pair = Pair::new().await;
+    let key = pair.join().await.unwrap();
+    let mut forward = connect_forward(&pair.connection(key)).await.unwrap();
+    let mut agent = connect(&pair.connection(key)).await.unwrap();
+    forward.write_all(b"f").await.unwrap();
+    agent.write_all(b"a").await.unwrap();
+    let mut agent = pair.listener.accept().await.unwrap();
+    let mut forward = pair.forwards.accept().await.unwrap();
+    assert_eq!(agent.read_u8().await.unwrap(), b'a');
+    assert_eq!(forward.read_u8().await.unwrap(), b'f');
+}
+
+#[tokio::test]
+async fn who_forwards_nothing_turns_forwards_away_and_serves_its_agent() {
+    let Pair {
+        mut listener,
+        forwards,
+        worker,
+    } = Pair::new().await;
+    let secret = JoinSecret::new(SECRET);
+    let key = join(listener.address(), &worker, &secret).await.unwrap();
+    let connection = connection(listener.address(), &worker, key);
+    drop(forwards);
+    // More than may wait to be taken.
+    for _ in 0..20 {
+        let mut forward = connect_forward(&connection).await.unwrap();
+        let read = forward.read(&mut [0]).await;
+        assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
+    }
+    let _worker = connect(&connection).await.unwrap();
+    listener.accept().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_forward_spends_the_secret_and_is_not_open_to_strangers() {
+    let mut pair = Pair::new().await;
+    let key = pair.join().await.unwrap();
+    let stranger = ClientIdentity::issue("sandbox").unwrap();
+    let stranger = connection(pair.listener.address(), &stranger, key);
+    let mut stranger = connect_forward(&stranger).await.unwrap();
+    let read = stranger.read(&mut [0]).await;
+    assert!(read.is_err(), "{read:?}");
+
+    let _forward = connect_forward(&pair.connection(key)).await.unwrap();
+    pair.forwards.accept().await.unwrap();
+    let refused = pair.join().await.unwrap_err();
+    assert!(matches!(refused, ChannelError::Refused(_)), "{refused:?}");
 }
 
 #[tokio::test]

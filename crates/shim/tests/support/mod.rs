@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 mod agent;
+pub(crate) mod machine;
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! The worker's side: the join, and agent connections.
+//! The worker's side: the join, agent connections and forwarded ones.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -12,7 +12,7 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{
-    AGENT_PROTOCOL, ChannelError, ClientIdentity, Connection, JOIN_PROTOCOL, ServerKeyPin,
+    AGENT_PROTOCOL, ChannelError, ClientIdentity, Connection, FORWARD_PROTOCOL, JOIN_PROTOCOL, ServerKeyPin,
     identity::KeyedCertificate,
     pin::{Expected, KeyVerifier},
     proof::{PROOF_BYTES, Prover, Side},
@@ -70,10 +70,26 @@ pub async fn join(
 /// # Errors
 /// [`ChannelError`]; a guest with another key than the pinned one is a [`ChannelError::Handshake`].
 pub async fn connect(connection: &Connection) -> Result<TlsStream<TcpStream>, ChannelError> {
+    dial_pinned(connection, AGENT_PROTOCOL).await
+}
+
+/// Opens a connection that carries somebody else's bytes, who may let the other side wait; one attempt.
+///
+/// # Errors
+/// As for [`connect`]; a guest that does not know the protocol is a [`ChannelError::Handshake`], too.
+pub async fn connect_forward(connection: &Connection) -> Result<TlsStream<TcpStream>, ChannelError> {
+    let stream = dial_pinned(connection, FORWARD_PROTOCOL).await?;
+    let address = connection.address;
+    socket::let_reader_pause(stream.get_ref().0)
+        .map_err(|source| ChannelError::Connect { address, source })?;
+    Ok(stream)
+}
+
+async fn dial_pinned(connection: &Connection, protocol: &[u8]) -> Result<TlsStream<TcpStream>, ChannelError> {
     let credentials =
         KeyedCertificate::parse(&connection.client_certificate_pem, &connection.client_key_pem)?;
     let expected = Expected::Pinned(connection.server_key);
-    dial(connection.address, credentials, expected, AGENT_PROTOCOL).await
+    dial(connection.address, credentials, expected, protocol).await
 }
 
 async fn dial(

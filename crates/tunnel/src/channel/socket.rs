@@ -25,3 +25,10 @@ pub(super) fn configure(stream: &TcpStream) -> io::Result<()> {
     sockopt::set_tcp_user_timeout(stream, milliseconds)?;
     Ok(())
 }
+
+/// For a connection whose reader decides when it reads: the kernel counts a window that stays closed as unacknowledged data,
+/// even while the peer answers every probe. A peer that is gone shows on the agent connection.
+pub(super) fn let_reader_pause(stream: &TcpStream) -> io::Result<()> {
+    sockopt::set_tcp_user_timeout(stream, 0)?;
+    Ok(())
+}

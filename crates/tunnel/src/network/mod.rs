@@ -23,6 +23,7 @@ pub use error::NetworkError;
 pub use guest::{LinkConfig, attach, configure_link, loopback_up};
 pub use inspect::{PodInterface, inspect, node_address};
 pub use namespace::create_namespace;
+pub(crate) use namespace::run_inside;
 pub use worker::{WorkerTunnel, is_namespace};
 
 /// The name of the VXLAN device on either side, as with today's peer pods.
