@@ -1,11 +1,15 @@
-//! What an administrator decides about pods and only a shim can do: the adaptor writes it into the pod directory.
+//! What the adaptor tells a shim by files in the pod directory: what the administrator decided about pods and only a shim
+//! can do, and that the VM has ended.
 
 use serde::{Deserialize, Serialize};
 
 /// The file's name in the pod directory. A stock adaptor writes none: then the defaults hold.
 pub const SHIM_SETTINGS_FILE: &str = "shim.json";
 
-/// The file's content. Fields that a version does not know are left alone, and missing ones have their defaults.
+/// The file that appears in the pod directory when the VM has ended by itself; its text is the reason.
+pub const ENDED_FILE: &str = "ended";
+
+/// The settings' content. Fields that a version does not know are left alone, and missing ones have their defaults.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct ShimSettings {

@@ -6,7 +6,10 @@
 
 use std::{ffi::OsString, net::Ipv4Addr, path::Path};
 
-use crate::shape::Plan;
+use crate::{
+    qmp::{CONTROL_SOCKET, LIFE_SOCKET},
+    shape::Plan,
+};
 
 /// The boot payload's and the network settings' names in `fw_cfg`.
 const USER_DATA_ITEM: &str = "opt/peerpods/user-data";
@@ -56,17 +59,18 @@ impl Machine<'_> {
         );
         let user_data = format!("name={USER_DATA_ITEM},file=user-data");
         let network = format!("name={NETWORK_ITEM},file=network.json");
+        let control = format!("socket,id=control,path={CONTROL_SOCKET},server=on,wait=off");
+        let life = format!("socket,id=life,path={LIFE_SOCKET},server=on,wait=off");
         let pairs = [
             ["-name", &name],
             ["-smp", &cpus],
             ["-m", &memory],
             ["-chardev", "file,id=console,path=console.log,append=on"],
             ["-serial", "chardev:console"],
-            [
-                "-chardev",
-                "socket,id=control,path=control.sock,server=on,wait=off",
-            ],
+            ["-chardev", &control],
             ["-mon", "chardev=control,mode=control"],
+            ["-chardev", &life],
+            ["-mon", "chardev=life,mode=control"],
             ["-netdev", "tap,id=pod,fd=0"],
             ["-device", &device],
             ["-device", "virtio-rng-pci"],

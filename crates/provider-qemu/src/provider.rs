@@ -348,6 +348,12 @@ impl Provider for QemuProvider {
             .map_err(QemuError::during("describe", id))
     }
 
+    async fn ended(&self, id: &InstanceId) {
+        if let Some(directory) = InstanceDirectory::of_id(&self.settings.state_dir, id) {
+            qmp::ended(directory.path()).await;
+        }
+    }
+
     async fn terminate(&self, id: &InstanceId) -> Result<(), ProviderError> {
         let Some(directory) = InstanceDirectory::of_id(&self.settings.state_dir, id) else {
             return Ok(());

@@ -11,6 +11,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::Path,
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use bed::{settings, until, with_bed};
@@ -122,6 +123,30 @@ fn a_guest_that_panics_ends_its_vm_and_its_console_tells_why() {
         );
         assert!(bed.vms().is_empty());
         provider.terminate(&instance.id).await.unwrap();
+    });
+}
+
+#[test]
+fn an_end_is_told_as_it_happens_whoever_launched_the_vm() {
+    with_bed(|bed| async move {
+        let launcher = bed.provider();
+        let instance = launcher.launch(&request("told", "node-a")).await.unwrap();
+        let provider = bed.provider();
+        let (early, alive) = (
+            provider.ended(&instance.id),
+            tokio::time::sleep(Duration::from_millis(500)),
+        );
+        tokio::select! {
+            () = early => panic!("the VM is said to have ended"),
+            () = alive => {}
+        }
+        let (told, end) = tokio::join!(provider.ended(&instance.id), launcher.terminate(&instance.id));
+        end.unwrap();
+        let InstanceStatus::Gone(_) = provider.describe(&instance.id).await.unwrap() else {
+            panic!("the VM lives after {told:?}")
+        };
+        // Whoever asks late is told at once.
+        provider.ended(&instance.id).await;
     });
 }
 

@@ -33,6 +33,12 @@ pub trait Provider: Send + Sync + 'static {
     /// Whether the instance still lives.
     async fn describe(&self, id: &InstanceId) -> Result<InstanceStatus, ProviderError>;
 
+    /// Returns once the instance has ended, where the provider learns of that by itself, and never where it does not.
+    /// [`Provider::describe`] tells the cause; a caller asks that from time to time all the same.
+    async fn ended(&self, _id: &InstanceId) {
+        std::future::pending().await
+    }
+
     /// Ends the instance; success means that it is gone, or never was.
     async fn terminate(&self, id: &InstanceId) -> Result<(), ProviderError>;
 

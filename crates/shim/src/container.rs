@@ -174,11 +174,22 @@ impl Container {
                 return;
             }
         };
-        let end = message.len().min(MAX_TERMINATION_MESSAGE);
-        // Into the file that is there: kubelet made it, and a container without one has no message.
-        let file = std::fs::OpenOptions::new().write(true).truncate(true).open(path);
-        if let Err(error) = file.and_then(|mut file| file.write_all(&message.as_bytes()[..end])) {
-            tracing::warn!(path = %path.display(), %error, "termination message not saved");
+        write_message(path, &message);
+    }
+
+    /// Says where kubelet looks for the container's last words why there are none.
+    pub(crate) fn save_loss(&self, reason: &str) {
+        if let Some(path) = &self.termination_log {
+            write_message(path, &format!("the pod's virtual machine is gone: {reason}"));
         }
+    }
+}
+
+fn write_message(path: &Path, message: &str) {
+    let end = message.floor_char_boundary(MAX_TERMINATION_MESSAGE);
+    // Into the file that is there: kubelet made it, and a container without one has no message.
+    let file = std::fs::OpenOptions::new().write(true).truncate(true).open(path);
+    if let Err(error) = file.and_then(|mut file| file.write_all(&message.as_bytes()[..end])) {
+        tracing::warn!(path = %path.display(), %error, "termination message not saved");
     }
 }

@@ -34,6 +34,7 @@ mod spec;
 mod stats;
 mod streams;
 mod timeline;
+mod watch;
 
 use std::process::ExitCode;
 

@@ -8,9 +8,12 @@
 //! From its start on, one task owns the process: it carries the streams, waits for the exit, and is the
 //! only one to report it.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 
 use crate::{
     agent::{Agent, ProcessId, is_connection_loss},
@@ -21,6 +24,8 @@ use crate::{
 
 /// Exit status of a process whose end nobody saw.
 const UNKNOWN_STATUS: u32 = 255;
+/// How long a lost connection may wait for its reason.
+const REASON_TIME: Duration = Duration::from_millis(500);
 /// Exit status of a process that was killed, or went down with its machine.
 pub(crate) const KILLED_STATUS: u32 = 137;
 
@@ -60,6 +65,14 @@ impl State {
             Self::Exited(_) => "stopped",
         }
     }
+}
+
+/// How a process was seen to end.
+pub(crate) enum Ending {
+    /// It ended.
+    Exit(Exit),
+    /// Its machine was lost, for this reason.
+    Lost(String),
 }
 
 /// What starts the process.
@@ -125,7 +138,7 @@ impl Process {
         agent: &Agent,
         liveness: watch::Receiver<Liveness>,
         announce: impl FnOnce(),
-        report: impl FnOnce(Exit) -> F + Send + 'static,
+        report: impl FnOnce(Ending) -> F + Send + 'static,
     ) -> Result<(), Error> {
         self.step("start", |state| state == State::Created, State::Starting)?;
         let launched = match self.streams.open() {
@@ -159,7 +172,7 @@ impl Process {
         agent: Agent,
         mut liveness: watch::Receiver<Liveness>,
         opened: Opened,
-        report: impl FnOnce(Exit) -> F + Send,
+        report: impl FnOnce(Ending) -> F + Send,
     ) {
         let wish = self.wish.subscribe();
         let (outputs, feeding) = opened.feed(&agent, &self.id, self.input.subscribe());
@@ -168,32 +181,39 @@ impl Process {
             outputs.drain(&agent, &self.id, &wish).await;
             agent.wait(&self.id).await
         };
-        let status = tokio::select! {
-            status = ended => match status {
-                Ok(status) => u32::try_from(status).unwrap_or(UNKNOWN_STATUS),
-                // The same loss as below, seen here first.
-                Err(error) if is_connection_loss(&error) => {
-                    tracing::warn!(process = %self.id, %error, "the process went down with its machine");
-                    KILLED_STATUS
-                }
-                Err(error) => {
-                    tracing::warn!(process = %self.id, %error, "the exit status is unknown");
-                    UNKNOWN_STATUS
-                }
-            },
-            reason = gone(&mut liveness) => {
-                tracing::warn!(process = %self.id, reason, "the process went down with its machine");
-                KILLED_STATUS
+        let seen = tokio::select! {
+            status = ended => status.map(|status| u32::try_from(status).unwrap_or(UNKNOWN_STATUS)),
+            reason = gone(&mut liveness) => Err(ttrpc::Error::Others(reason)),
+        };
+        let ending = match seen {
+            Ok(status) => Ending::Exit(Exit::now(status)),
+            Err(error) if is_connection_loss(&error) => {
+                // What the machine's own watch finds out says more; it notices the same at about the same time.
+                let reason = timeout(REASON_TIME, gone(&mut liveness)).await;
+                Ending::Lost(reason.unwrap_or_else(|_| format!("connection lost: {error}")))
+            }
+            Err(error) => {
+                tracing::warn!(process = %self.id, %error, "the exit status is unknown");
+                Ending::Exit(Exit::now(UNKNOWN_STATUS))
             }
         };
         if let Some(feeding) = feeding {
             feeding.abort();
         }
-        let exit = Exit::now(status);
-        tokio::select! {
-            () = report(exit) => {}
-            // The machine has nothing more to say.
-            _ = gone(&mut liveness) => {}
+        let exit = match &ending {
+            Ending::Exit(exit) => *exit,
+            Ending::Lost(reason) => {
+                tracing::warn!(process = %self.id, reason, "the process went down with its machine");
+                Exit::now(KILLED_STATUS)
+            }
+        };
+        match &ending {
+            Ending::Lost(_) => report(ending).await,
+            Ending::Exit(_) => tokio::select! {
+                () = report(ending) => {}
+                // The machine has nothing more to say.
+                _ = gone(&mut liveness) => {}
+            },
         }
         self.exit(exit);
     }

@@ -11,7 +11,7 @@ use containerd_shim_protos::events::task::TaskOOM;
 use oci_spec::runtime::Spec;
 use peerpods_proto::{agent::CreateSandboxRequest, shim_settings::HostPaths};
 use tokio::{
-    sync::watch,
+    sync::{mpsc::UnboundedReceiver, watch},
     time::{MissedTickBehavior, interval, sleep},
 };
 use ttrpc::Code;
@@ -26,6 +26,7 @@ use crate::{
     hypervisor::Hypervisor,
     mounts, resolver, spec,
     timeline::Timeline,
+    watch::{Change, Watch},
 };
 
 /// Renews the lease of the machine, which is an hour by default, and finds a dead one.
@@ -42,6 +43,28 @@ pub(crate) const OUT_OF_MEMORY_FILE: &str = "oom";
 pub(crate) enum Liveness {
     Alive,
     Gone(String),
+}
+
+async fn follow(
+    mut changes: UnboundedReceiver<Change>,
+    files: Arc<Files>,
+    liveness: watch::Sender<Liveness>,
+) {
+    while let Some(change) = changes.recv().await {
+        match change {
+            Change::Published(copy) => files.renew(&copy).await,
+            Change::Ended(reason) => {
+                liveness.send_if_modified(|now| {
+                    let was_alive = *now == Liveness::Alive;
+                    if was_alive {
+                        tracing::error!(reason, "the pod's virtual machine has ended");
+                        *now = Liveness::Gone(reason);
+                    }
+                    was_alive
+                });
+            }
+        }
+    }
 }
 
 /// Tells both runtimes that a container ran out of memory; that they may be told twice does no harm.
@@ -152,15 +175,35 @@ impl Sandbox {
         if let (Some(connection), Some(namespace)) = (connection, spec::network_namespace(spec)) {
             forward::start(&namespace, connection, liveness.subscribe());
         }
+        let files = Self::follow_files(directory, &agent, &liveness);
         Ok(Arc::new(Self {
             id: id.to_owned(),
-            files: Files::new(agent.clone()),
+            files,
             host_paths: mounts::host_paths(directory),
             agent,
             hypervisor,
             timeline,
             liveness,
         }))
+    }
+
+    /// Has configuration follow its sources, and the machine's end noticed where the adaptor tells of it.
+    fn follow_files(directory: &Path, agent: &Agent, liveness: &watch::Sender<Liveness>) -> Arc<Files> {
+        let started = Watch::start().and_then(|(watch, changes)| {
+            watch.end_of(directory)?;
+            Ok((watch, changes))
+        });
+        match started {
+            Ok((watch, changes)) => {
+                let files = Arc::new(Files::new(agent.clone(), Some(watch)));
+                tokio::spawn(follow(changes, files.clone(), liveness.clone()));
+                files
+            }
+            Err(error) => {
+                tracing::warn!(error = error.chain(), "configuration will not follow changes");
+                Arc::new(Files::new(agent.clone(), None))
+            }
+        }
     }
 
     pub(crate) fn id(&self) -> &str {

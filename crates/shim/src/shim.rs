@@ -29,7 +29,7 @@ use crate::{
     events::{Publisher, timestamp},
     hypervisor::Hypervisor,
     number::ProcessNumber,
-    process::{Exit, KILLED_STATUS, Launch, Process, State},
+    process::{Ending, Exit, KILLED_STATUS, Launch, Process, State},
     sandbox::{OUT_OF_MEMORY_FILE, Sandbox, announce_out_of_memory},
     spec::{self, Processes},
     streams::StandardStreams,
@@ -255,11 +255,16 @@ impl Shim {
         let announce = || self.announce_start(id, exec, pid);
         let report = {
             let (container, agent, publisher) = (container.clone(), agent.clone(), publisher.clone());
-            let is_first = exec.is_empty();
-            move |exit: Exit| async move {
+            // The container that stands for the pod has no words and no memory.
+            let is_first = exec.is_empty() && container.kind != ContainerKind::Sandbox;
+            move |ending: Ending| async move {
                 if !is_first {
                     return;
                 }
+                let exit = match ending {
+                    Ending::Exit(exit) => exit,
+                    Ending::Lost(reason) => return container.save_loss(&reason),
+                };
                 container.save_termination_message(&agent).await;
                 if exit.status == KILLED_STATUS && container.ran_out_of_memory(&agent).await {
                     let file = container.bundle.join(OUT_OF_MEMORY_FILE);

@@ -6,7 +6,7 @@ mod support;
 use std::{fs, io, path::Path};
 
 use containerd_shim_protos::{
-    api::{DeleteRequest, KillRequest, StartRequest},
+    api::{DeleteRequest, KillRequest, StartRequest, WaitRequest},
     shim_async::TaskClient,
 };
 use peerpods_tunnel::channel::ForwardListener;
@@ -25,7 +25,7 @@ fn spec(namespace: &Path) -> serde_json::Value {
             "io.kubernetes.cri.container-type": "sandbox", "io.kubernetes.cri.sandbox-id": "sandbox",
             "io.kubernetes.cri.sandbox-name": "web", "io.kubernetes.cri.sandbox-namespace": "shop"
         },
-        "linux": {"namespaces": [{"type": "network", "path": namespace}]}
+        "linux": {"namespaces": [{"type": "network", "path": namespace}, {"type": "pid"}, {"type": "ipc"}]}
     })
 }
 
@@ -73,6 +73,11 @@ async fn a_forwarded_port_is_the_machine_s_until_the_sandbox_is_deleted() {
         ..Default::default()
     };
     task.kill(with_duration(PATIENCE), &kill).await.unwrap();
+    let wait = WaitRequest {
+        id: "sandbox".into(),
+        ..Default::default()
+    };
+    task.wait(with_duration(PATIENCE), &wait).await.unwrap();
     let delete = DeleteRequest {
         id: "sandbox".into(),
         ..Default::default()

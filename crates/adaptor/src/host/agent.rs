@@ -16,6 +16,9 @@ use crate::sandbox::{Plan, Reason, chain};
 const KNOCK_INTERVAL: Duration = Duration::from_millis(50);
 /// Between two questions to the provider whether a VM that does not answer still lives.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How often a VM that serves is asked after, for a provider that does not tell of an end by itself; the shim's own
+/// connection tells, too.
+const WATCH_INTERVAL: Duration = Duration::from_secs(15);
 /// How many lines of the console a message quotes.
 const CONSOLE_LINES: usize = 5;
 
@@ -76,6 +79,30 @@ pub(super) async fn death(provider: &dyn Provider, instance: &Instance) -> Optio
             tracing::debug!(instance = %instance.id, error = chain(&error), "the provider cannot tell");
             None
         }
+    }
+}
+
+/// Waits until the instance does not live any more, and tells why.
+pub(super) async fn await_death(provider: &dyn Provider, instance: &Instance) -> Reason {
+    let looking = async {
+        loop {
+            if let Some(reason) = death(provider, instance).await {
+                return reason;
+            }
+            sleep(WATCH_INTERVAL).await;
+        }
+    };
+    let told = async {
+        provider.ended(&instance.id).await;
+        match death(provider, instance).await {
+            Some(reason) => reason,
+            // It was a mistake: the looks go on.
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        reason = looking => reason,
+        reason = told => reason,
     }
 }
 

@@ -25,8 +25,6 @@ use crate::{
     sandbox::{Effects, Limits, Plan, Reason, chain},
 };
 
-/// How often a VM that serves is asked after: between two looks the shim's own connection tells of an end.
-const WATCH_INTERVAL: Duration = Duration::from_secs(15);
 /// EC2's limit for a name tag is longer; this is what fits a host name.
 const NAME_LIMIT: usize = 63;
 
@@ -100,12 +98,10 @@ impl Effects for Node {
         };
         self.directories.mark(&plan.sandbox, "vm-ready");
         reachable();
-        loop {
-            match agent::death(self.provider.as_ref(), instance).await {
-                Some(reason) => return reason,
-                None => tokio::time::sleep(WATCH_INTERVAL).await,
-            }
-        }
+        let reason = agent::await_death(self.provider.as_ref(), instance).await;
+        // Shims are told before what they hold of the VM is taken away.
+        self.directories.tell_end(&plan.sandbox, &reason.to_string());
+        reason
     }
 
     async fn drain(&self, plan: &Plan, token: &LaunchToken, instance: Option<&Instance>) {

@@ -8,7 +8,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use peerpods_proto::shim_settings::{SHIM_SETTINGS_FILE, ShimSettings};
+use peerpods_proto::shim_settings::{ENDED_FILE, SHIM_SETTINGS_FILE, ShimSettings};
 use peerpods_tunnel::channel::CONNECTION_FILE;
 
 use crate::sandbox::SandboxId;
@@ -69,6 +69,18 @@ impl PodDirectories {
         let partial = directory.join("shim.partial");
         fs::write(&partial, settings)?;
         fs::rename(&partial, directory.join(SHIM_SETTINGS_FILE))
+    }
+
+    /// Tells the sandbox's shim that its VM has ended, and why. That it is not told only delays what its own connection
+    /// will show.
+    pub(crate) fn tell_end(&self, sandbox: &SandboxId, reason: &str) {
+        let directory = self.path(sandbox);
+        let partial = directory.join("ended.partial");
+        let told =
+            fs::write(&partial, reason).and_then(|()| fs::rename(&partial, directory.join(ENDED_FILE)));
+        if let Err(error) = told {
+            tracing::debug!(%sandbox, %error, "the shim is not told of the VM's end");
+        }
     }
 
     /// Removes the directory with all that is in it.

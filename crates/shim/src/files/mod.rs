@@ -6,21 +6,17 @@
 
 mod copy;
 mod version;
-mod watch;
 
-use std::{
-    collections::BTreeMap,
-    path::PathBuf,
-    sync::{Arc, OnceLock},
-};
+use std::{collections::BTreeMap, path::PathBuf};
 
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::Mutex;
 
-use self::{version::Version, watch::Watch};
+use self::version::Version;
 use crate::{
     agent::Agent,
     error::Error,
     mounts::{Copy, Renewal},
+    watch::{PUBLISHED, Watch},
 };
 
 /// How often a source may change while it is copied before the attempt is given up.
@@ -31,28 +27,44 @@ pub(crate) struct Files {
     agent: Agent,
     /// What each copy in the guest shows. Held while one is made, so that none is made twice at once.
     shown: Mutex<BTreeMap<String, Version>>,
-    watch: OnceLock<Option<Watch>>,
+    /// A node that cannot watch has copies that do not follow: worse than it should be, but no reason to refuse a pod.
+    watch: Option<Watch>,
 }
 
 impl Files {
-    pub(crate) fn new(agent: Agent) -> Arc<Self> {
-        Arc::new(Self {
+    pub(crate) fn new(agent: Agent, watch: Option<Watch>) -> Self {
+        Self {
             agent,
             shown: Mutex::default(),
-            watch: OnceLock::new(),
-        })
+            watch,
+        }
     }
 
     /// Brings the copy into the guest, unless it shows the source as it is.
-    pub(crate) async fn provide(self: &Arc<Self>, copy: &Copy) -> Result<(), Error> {
-        if copy.renewal == Renewal::WithSource {
+    pub(crate) async fn provide(&self, copy: &Copy) -> Result<(), Error> {
+        if copy.renewal == Renewal::WithSource
+            && let Some(watch) = &self.watch
             // Before the copy is made, so that no change after it goes unseen.
-            self.follow(copy);
+            && let Err(error) = watch.versions_of(copy.clone())
+        {
+            tracing::warn!(
+                error = error.chain(),
+                "this configuration will not follow changes"
+            );
         }
-        self.renew(copy).await
+        self.show(copy).await
     }
 
-    async fn renew(&self, copy: &Copy) -> Result<(), Error> {
+    /// Brings a new version of the copy's source into the guest.
+    pub(crate) async fn renew(&self, copy: &Copy) {
+        match self.show(copy).await {
+            Ok(()) => tracing::debug!(source = %copy.source.display(), "a new version is in the guest"),
+            // The volume went with its pod, or the machine did; otherwise the next version tries again.
+            Err(error) => tracing::warn!(error = error.chain(), "a new version did not reach the guest"),
+        }
+    }
+
+    async fn show(&self, copy: &Copy) -> Result<(), Error> {
         let mut shown = self.shown.lock().await;
         let mut attempt = 0;
         loop {
@@ -78,43 +90,7 @@ impl Files {
             }
         }
     }
-
-    /// Renews the copy whenever a new version of its source is published. A node that cannot watch has copies that do
-    /// not follow: worse than it should be, but no reason to refuse the pod.
-    fn follow(self: &Arc<Self>, copy: &Copy) {
-        let watch = self.watch.get_or_init(|| {
-            let (published, changes) = mpsc::unbounded_channel();
-            let watch = Watch::start(published)
-                .inspect_err(|error| {
-                    tracing::warn!(error = error.chain(), "configuration will not follow changes")
-                })
-                .ok()?;
-            tokio::spawn(renew_published(self.clone(), changes));
-            Some(watch)
-        });
-        if let Some(watch) = watch
-            && let Err(error) = watch.add(copy.clone())
-        {
-            tracing::warn!(
-                error = error.chain(),
-                "this configuration will not follow changes"
-            );
-        }
-    }
 }
-
-async fn renew_published(files: Arc<Files>, mut changes: mpsc::UnboundedReceiver<Copy>) {
-    while let Some(copy) = changes.recv().await {
-        match files.renew(&copy).await {
-            Ok(()) => tracing::debug!(source = %copy.source.display(), "a new version is in the guest"),
-            // The volume went with its pod, or the machine did; otherwise the next version tries again.
-            Err(error) => tracing::warn!(error = error.chain(), "a new version did not reach the guest"),
-        }
-    }
-}
-
-/// The link by which the kubelet publishes a version.
-const PUBLISHED: &str = "..data";
 
 fn published_link(source: &std::path::Path) -> PathBuf {
     source.join(PUBLISHED)

@@ -22,6 +22,8 @@ fn wait_killed(pod: &Pod<'_>, since: Instant, within: Duration) {
     let took = since.elapsed();
     let ended = pod.container_status("main")["state"]["terminated"].clone();
     assert_eq!(ended["exitCode"], 137, "{ended}");
+    let message = ended["message"].as_str().unwrap_or_default();
+    assert!(message.contains("virtual machine is gone"), "{ended}");
     assert!(took < within + KUBELET, "seen only after {took:?}");
 }
 

@@ -8,20 +8,20 @@ use tokio::net::TcpStream;
 /// A connection this long without a word is asked whether it lives.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(3);
 /// How often it is asked again.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
-/// After how many unanswered questions it is dead: 9 s of silence in all.
-const KEEPALIVE_COUNT: u32 = 3;
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
+/// After how many unanswered questions it is dead: 8 s of silence in all.
+const KEEPALIVE_COUNT: u32 = 5;
 /// How long sent data may stay unacknowledged: the keepalive does not run while data is on its way.
-const USER_TIMEOUT: Duration = Duration::from_secs(10);
+const USER_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// Requests are small and wait for their answers: no delay; and a peer that fell silent is given up within 10 s.
+/// Requests are small and wait for their answers: no delay; and a peer that fell silent is given up within 8 s.
 pub(super) fn configure(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     sockopt::set_socket_keepalive(stream, true)?;
     sockopt::set_tcp_keepidle(stream, KEEPALIVE_IDLE)?;
     sockopt::set_tcp_keepintvl(stream, KEEPALIVE_INTERVAL)?;
     sockopt::set_tcp_keepcnt(stream, KEEPALIVE_COUNT)?;
-    let milliseconds = USER_TIMEOUT.as_millis().try_into().expect("10 s fit");
+    let milliseconds = USER_TIMEOUT.as_millis().try_into().expect("8 s fit");
     sockopt::set_tcp_user_timeout(stream, milliseconds)?;
     Ok(())
 }
