@@ -2,6 +2,9 @@
 
 mod directions;
 mod tidy;
+mod what_works;
+
+pub(crate) use what_works::write as write_what_works;
 
 use anyhow::Result;
 
@@ -19,6 +22,7 @@ pub(crate) fn check() -> Result<()> {
         Ok(())
     })?;
     step("rules of the house", tidy::check)?;
+    step("generated documents", what_works::check)?;
     // The two steps after this one look at the dependencies of every platform, which no build here downloads.
     step("dependencies, of every platform", || {
         run(&mut cargo(&["fetch", "--locked"]))

@@ -21,6 +21,8 @@ enum Task {
     Down,
     /// Formatting, lints, dependencies and the rules of the house.
     Check,
+    /// Writes the documents that are generated.
+    Docs,
     /// Every test, the cheapest first; starts the test bed for the last of them.
     Test,
     /// A guided tour of one peer pod, on a test bed that is up.
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         Task::Up => testbed::up(),
         Task::Down => testbed::down(),
         Task::Check => check::check(),
+        Task::Docs => check::write_what_works(),
         Task::Test => test::test(),
         Task::Demo => demo::demo(),
         Task::TestbedInit { state, bring_up } => testbed::init(&state, bring_up),

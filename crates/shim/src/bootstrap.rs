@@ -35,6 +35,8 @@ use crate::{
 const SOCKET_DIRECTORY: &str = "/run/containerd/s";
 /// The bundle's file that holds the address, for runtimes that look a running shim up there.
 const ADDRESS_FILE: &str = "address";
+/// The bundle's file that says which process the shim is.
+const PID_FILE: &str = "shim.pid";
 /// The bundle's fifo from which the runtime reads the shim's log.
 const LOG_FIFO: &str = "log";
 /// More than any runtime sends; what is longer is not a bootstrap message.
@@ -214,11 +216,13 @@ fn spawn(command: &CommandLine, bundle: &Path, listener: UnixListener) -> Result
         daemon.arg("-debug");
     }
     // Nobody waits for the daemon: this process ends, and its parent or init inherits it.
-    let started = daemon.spawn();
-    started.map(drop).map_err(|source| Error::System {
+    let started = daemon.spawn().map_err(|source| Error::System {
         action: "start the shim's daemon",
         source,
-    })
+    })?;
+    // Written before the runtime is answered, so that who looks for it finds it.
+    let file = bundle.join(PID_FILE);
+    fs::write(&file, started.id().to_string()).map_err(Error::file("write", file))
 }
 
 /// The runtime's log, opened so that neither a missing nor a slow reader ever stops the shim: held open

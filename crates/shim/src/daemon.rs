@@ -16,8 +16,6 @@ use ttrpc::asynchronous::{Server, transport::Listener};
 
 use crate::{bootstrap, command_line::CommandLine, error::Error, events::Publisher, service, shim::Shim};
 
-/// The bundle's file that says which process the shim is.
-const PID_FILE: &str = "shim.pid";
 /// The answer to the last request has to get out before the process ends.
 const LAST_ANSWER_TIME: Duration = Duration::from_millis(500);
 
@@ -31,9 +29,6 @@ pub(crate) fn serve(command: &CommandLine) -> Result<(), Error> {
         action: "leave the session",
         source: error.into(),
     })?;
-    let bundle = bootstrap::bundle(command)?;
-    let pid_file = bundle.join(PID_FILE);
-    fs::write(&pid_file, std::process::id().to_string()).map_err(Error::file("write", &pid_file))?;
     let socket = listener
         .local_addr()
         .ok()
