@@ -14,7 +14,7 @@ use tokio::{
 use tracing_subscriber::EnvFilter;
 use ttrpc::asynchronous::{Server, transport::Listener};
 
-use crate::{bootstrap, command_line::CommandLine, error::Error, events::Publisher, service, shim::Shim};
+use crate::{command_line::CommandLine, error::Error, events::Publisher, service, shim::Shim};
 
 /// The answer to the last request has to get out before the process ends.
 const LAST_ANSWER_TIME: Duration = Duration::from_millis(500);
