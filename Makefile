@@ -20,6 +20,9 @@ test: provider ## Every test, the cheapest first
 	@testbed/packages
 	@cargo xtask test
 
+soak: up ## Hundreds of pods and execs: nothing grows (hours)
+	@cargo xtask soak
+
 check: ## Formatting, lints, dependencies and the rules of the house
 	@testbed/packages
 	@cargo xtask check
@@ -31,4 +34,4 @@ else ifneq ($(PROVIDER),qemu)
 	@echo "PROVIDER=$(PROVIDER): there is no such provider; there is qemu" >&2; exit 1
 endif
 
-.PHONY: help up down demo test check provider
+.PHONY: help up down demo test soak check provider

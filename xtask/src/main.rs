@@ -25,6 +25,8 @@ enum Task {
     Docs,
     /// Every test, the cheapest first; starts the test bed for the last of them.
     Test,
+    /// Hundreds of pods and execs on a test bed that is up: nothing grows.
+    Soak,
     /// A guided tour of one peer pod, on a test bed that is up.
     Demo,
     /// PID 1 of the test bed; `up` starts it in new namespaces.
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         Task::Check => check::check(),
         Task::Docs => check::write_what_works(),
         Task::Test => test::test(),
+        Task::Soak => test::soak(),
         Task::Demo => demo::demo(),
         Task::TestbedInit { state, bring_up } => testbed::init(&state, bring_up),
     };

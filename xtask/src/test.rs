@@ -27,12 +27,20 @@ pub(crate) fn test() -> Result<()> {
     let scenarios = step("scenarios on the real Kubernetes", || {
         scenarios_of("scenarios", "2")
     });
+    let soak = step("soak, in short", || scenarios_of("soak", "1"));
     // Each of these disturbs every pod of the node.
     let disruptions = step("disruptions, one at a time", || scenarios_of("disruptions", "1"));
     if !was_up {
         step("test bed down", testbed::down)?;
     }
-    scenarios.and(disruptions)
+    scenarios.and(soak).and(disruptions)
+}
+
+/// `make soak`: the whole of what `test` does in short, on the bed that is up.
+pub(crate) fn soak() -> Result<()> {
+    let package = ["test", "--package", "peerpods-testkit", "--features", "scenario"];
+    let which = ["--test", "soak", "--", "--test-threads", "1", "--nocapture"];
+    run(cargo(&[&package[..], &which[..]].concat()).env("PEERPODS_SOAK", "full"))
 }
 
 /// Runs one program of scenarios on the bed that is up.

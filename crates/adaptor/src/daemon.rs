@@ -18,6 +18,9 @@ use crate::{
     settings::Settings,
 };
 
+/// For the journal, which writes one record at a time, and for reading files: more would only wait for the disk.
+const BLOCKING_THREADS: usize = 4;
+
 /// Runs the daemon until SIGTERM or SIGINT; VMs go on without it.
 pub fn main() -> ExitCode {
     let settings = Settings::parse();
@@ -27,7 +30,10 @@ pub fn main() -> ExitCode {
         .with_writer(io::stderr)
         .with_ansi(false)
         .init();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .build();
     let outcome = match runtime {
         Ok(runtime) => runtime.block_on(run(settings)),
         Err(error) => Err(Fatal {

@@ -126,6 +126,68 @@ fn a_guest_that_panics_ends_its_vm_and_its_console_tells_why() {
     });
 }
 
+/// A boot payload as the adaptor makes it, for a pod whose worker is nowhere.
+fn payload_with_lease(lease: Duration) -> Vec<u8> {
+    use peerpods_proto::payload::{
+        BootPayload, ForwarderConfig, GuestSettings, JoinSecret, PodNetwork, TunnelType,
+    };
+
+    let pod_network = PodNetwork {
+        pod_ip: "10.244.0.9/24".parse().unwrap(),
+        further_pod_ips: Vec::new(),
+        pod_hw_addr: "0a:58:0a:f4:00:09".to_owned(),
+        interface: "eth0".to_owned(),
+        worker_node_ip: "10.250.0.1/24".parse().unwrap(),
+        tunnel_type: TunnelType::Vxlan,
+        routes: Vec::new(),
+        neighbors: Vec::new(),
+        mtu: 1450,
+        index: 0,
+        vxlan_port: 4789,
+        vxlan_id: 555_000,
+        dedicated: false,
+        external_net_via_pod_vm: false,
+    };
+    let authority = peerpods_tunnel::channel::ClientIdentity::issue("lease")
+        .unwrap()
+        .authority_pem;
+    let payload = BootPayload {
+        forwarder: ForwarderConfig {
+            pod_network,
+            pod_namespace: "default".to_owned(),
+            pod_name: "lease".to_owned(),
+            tls_client_ca: Some(authority),
+            tls_server_key: None,
+            tls_server_cert: None,
+        },
+        settings: Some(GuestSettings {
+            join_secret: JoinSecret::new([7; 32]),
+            lease,
+            insecure_registries: Vec::new(),
+        }),
+    };
+    payload.render().unwrap().as_bytes().to_vec()
+}
+
+#[test]
+fn a_guest_that_nobody_speaks_to_ends_its_vm_when_its_lease_lapses() {
+    with_bed(|bed| async move {
+        let provider = bed.provider();
+        let mut forgotten = request("lease", "node-a");
+        forgotten.payload = payload_with_lease(Duration::from_secs(2)).into();
+        let instance = provider.launch(&forgotten).await.unwrap();
+        // Nobody ends it: the test waits for its own end.
+        tokio::time::timeout(Duration::from_secs(60), provider.ended(&instance.id))
+            .await
+            .expect("the VM ends by itself");
+        let InstanceStatus::Gone(reason) = provider.describe(&instance.id).await.unwrap() else {
+            panic!("the VM lives")
+        };
+        assert!(reason.contains("the worker was not heard"), "{reason}");
+        provider.terminate(&instance.id).await.unwrap();
+    });
+}
+
 #[test]
 fn an_end_is_told_as_it_happens_whoever_launched_the_vm() {
     with_bed(|bed| async move {

@@ -84,6 +84,18 @@ scenario!(
     }
 );
 
+scenario!(a_port_of_the_node_leads_to_the_pod, bed, runtime, {
+    let port = if runtime == Runtime::Runc { 18080 } else { 18081 };
+    let mut main = container(
+        "main",
+        "mkdir /www; hostname > /www/index.html; httpd -f -p 80 -h /www",
+    );
+    main["ports"] = json!([{"containerPort": 80, "hostPort": port}]);
+    let pod = PodBuilder::new("host-port", runtime, vec![main]).start(bed);
+    let asker = PodBuilder::new("host-port-asker", runtime, vec![container("main", "sleep 1000")]).start(bed);
+    assert_eq!(fetch(&asker, &format!("10.250.0.1:{port}")), pod.name);
+});
+
 scenario!(the_pod_reaches_the_api_server_and_the_outside, bed, runtime, {
     let pod = PodBuilder::new("out", runtime, vec![container("main", "sleep 1000")]).start(bed);
     let connect =

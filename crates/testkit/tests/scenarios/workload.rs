@@ -33,6 +33,19 @@ scenario!(two_containers_share_the_network_and_nothing_else, bed, runtime, {
     assert_ne!(looked.code, 0, "the client sees the server's files");
 });
 
+scenario!(an_image_is_taken_by_its_digest, bed, runtime, {
+    let pod = PodBuilder::new("by-tag", runtime, vec![container("main", "sleep 1000")]).start(bed);
+    let id = pod.container_status("main")["imageID"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert!(id.starts_with("10.250.0.1:5000/busybox@sha256:"), "{id}");
+    let mut main = container("main", "echo the same; sleep 1000");
+    main["image"] = json!(id);
+    let same = PodBuilder::new("by-digest", runtime, vec![main]).start(bed);
+    assert_eq!(same.logs(&[]).text(), "the same");
+});
+
 #[test]
 fn a_peer_pod_has_a_kernel_of_its_own() {
     let bed = Bed::connect();
