@@ -4,7 +4,8 @@ use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
 
 use clap::{Parser, ValueEnum};
 use peerpods_proto::payload::IpNet;
-use peerpods_provider_qemu::{Accelerator, AddressPool};
+use peerpods_provider::AddressPool;
+use peerpods_provider_qemu::Accelerator;
 use peerpods_tunnel::channel::AGENT_PORT;
 
 /// The node daemon of peer pods: gives every pod of runtime class kata-remote a virtual machine of its own.
