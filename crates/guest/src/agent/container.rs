@@ -99,7 +99,8 @@ impl Workload {
     /// Creates the container; its first process waits to be started. What a failure leaves is removed.
     pub(super) async fn create(sandbox: &Sandbox, id: &ContainerId, spec: Spec) -> Result<Self, GuestError> {
         let folder = folder(id);
-        let spec = adapt(spec, id, &sandbox.namespaces()?, &folder.join("rootfs"))?;
+        let rootfs = folder.join("rootfs");
+        let spec = adapt(spec, id, &sandbox.namespaces()?, &rootfs, sandbox.limits)?;
         make_missing_sources(&spec)?;
         let config = folder.join("config.json");
         let json = serde_json::to_vec(&spec).expect("a spec is plain data");

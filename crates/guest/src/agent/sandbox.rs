@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use super::container::Container;
 use crate::{
-    container::{ContainerId, Reaper, SandboxNamespaces},
+    container::{ContainerId, Limits, Reaper, SandboxNamespaces},
     error::GuestError,
     image::{ImageStore, PullSettings},
 };
@@ -22,6 +22,7 @@ const IMAGES: &str = "/var/images";
 pub(crate) struct Sandbox {
     pub(super) images: ImageStore,
     pub(super) reaper: Reaper,
+    pub(super) limits: Limits,
     namespaces: Mutex<Option<SandboxNamespaces>>,
     containers: Mutex<BTreeMap<ContainerId, Entry>>,
     end: Notify,
@@ -57,10 +58,11 @@ impl Drop for Place<'_> {
 }
 
 impl Sandbox {
-    pub(crate) fn new(settings: PullSettings, reaper: Reaper) -> Result<Self, GuestError> {
+    pub(crate) fn new(settings: PullSettings, reaper: Reaper, limits: Limits) -> Result<Self, GuestError> {
         Ok(Self {
             images: ImageStore::open(Path::new(IMAGES), settings)?,
             reaper,
+            limits,
             namespaces: Mutex::default(),
             containers: Mutex::default(),
             end: Notify::new(),

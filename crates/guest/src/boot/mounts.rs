@@ -22,9 +22,13 @@ const NOTHING: MountFlags = MountFlags::NOSUID
     .union(MountFlags::NOEXEC);
 
 /// What is needed to find out where the VM runs.
-pub(super) fn early() -> Result<(), GuestError> {
+pub(super) fn kernel_views() -> Result<(), GuestError> {
     mount_at("proc", "/proc", "proc", NOTHING, "")?;
-    mount_at("sysfs", "/sys", "sysfs", NOTHING, "")?;
+    mount_at("sysfs", "/sys", "sysfs", NOTHING, "")
+}
+
+/// The devices that the kernel knows.
+pub(super) fn devices() -> Result<(), GuestError> {
     mount_at("devtmpfs", "/dev", "devtmpfs", MountFlags::NOSUID, "mode=755")
 }
 

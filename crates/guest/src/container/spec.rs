@@ -7,7 +7,7 @@ use std::{
 
 use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, Spec};
 
-use super::{Cgroup, SandboxNamespaces};
+use super::{Cgroup, Limits, SandboxNamespaces};
 use crate::{boot::POD_NAMESPACE, error::GuestError};
 
 /// What containerd gives has 64; libcontainer's socket must fit a path of 107 bytes.
@@ -53,6 +53,7 @@ pub(crate) fn adapt(
     container: &ContainerId,
     namespaces: &SandboxNamespaces,
     rootfs: &Path,
+    limits: Limits,
 ) -> Result<Spec, GuestError> {
     let missing = |field| GuestError::Invalid {
         field,
@@ -67,6 +68,12 @@ pub(crate) fn adapt(
     let mut linux = spec.linux().clone().ok_or_else(|| missing("OCI.Linux"))?;
     linux.set_namespaces(Some(pod_namespaces(namespaces)));
     linux.set_cgroups_path(Some(Cgroup::name(container)));
+    match limits {
+        Limits::Enforced => {}
+        Limits::NotAvailable => {
+            linux.set_resources(None);
+        }
+    }
     spec.set_linux(Some(linux));
     if spec.process().is_none() {
         return Err(missing("OCI.Process"));
