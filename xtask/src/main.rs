@@ -38,7 +38,7 @@ enum Task {
 
 fn main() -> ExitCode {
     let result = match Task::parse() {
-        Task::Up => testbed::up(),
+        Task::Up => testbed::up(testbed::Profile::Testbed),
         Task::Down => testbed::down(),
         Task::Check => check::check(),
         Task::Test => test::test(),
