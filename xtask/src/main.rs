@@ -1,5 +1,6 @@
 //! `cargo xtask`: everything around the build. The Makefile names the common ones.
 
+mod bench;
 mod check;
 mod demo;
 mod process;
@@ -10,6 +11,8 @@ mod tools;
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::Parser;
+
+use self::testbed::Profile;
 
 /// Everything around the build: checks, tests, and a real Kubernetes on this machine.
 #[derive(Parser)]
@@ -23,6 +26,14 @@ enum Task {
     Check,
     /// Every test, the cheapest first; starts the test bed for the last of them.
     Test,
+    /// Measures what the stack costs, beside runc; starts the test bed where it is not up.
+    Bench(bench::Options),
+    /// The half of `bench` that runs in the test bed.
+    #[command(hide = true)]
+    BenchNode(bench::Options),
+    /// Takes one connection and counts its bytes; `bench` starts it in other network namespaces.
+    #[command(hide = true)]
+    BenchSink,
     /// A guided tour of one peer pod, on a test bed that is up.
     Demo,
     /// PID 1 of the test bed; `up` starts it in new namespaces.
@@ -38,10 +49,13 @@ enum Task {
 
 fn main() -> ExitCode {
     let result = match Task::parse() {
-        Task::Up => testbed::up(testbed::Profile::Testbed),
+        Task::Up => testbed::up(Profile::Testbed),
         Task::Down => testbed::down(),
         Task::Check => check::check(),
         Task::Test => test::test(),
+        Task::Bench(options) => bench::bench(&options),
+        Task::BenchNode(options) => bench::bench_node(&options),
+        Task::BenchSink => bench::sink(),
         Task::Demo => demo::demo(),
         Task::TestbedInit { state, bring_up } => testbed::init(&state, bring_up),
     };
