@@ -111,3 +111,30 @@ pub(crate) fn make_missing_sources(spec: &Spec) -> Result<(), GuestError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_left_out_only_where_none_can_be_set() {
+        let container = ContainerId::parse("one").unwrap();
+        let namespaces = SandboxNamespaces {
+            ipc: "/ipc".into(),
+            uts: "/uts".into(),
+        };
+        let resources = |limits| {
+            let spec = adapt(
+                Spec::default(),
+                &container,
+                &namespaces,
+                Path::new("/rootfs"),
+                limits,
+            );
+            spec.unwrap().linux().clone().unwrap().resources().clone()
+        };
+        assert!(Spec::default().linux().clone().unwrap().resources().is_some());
+        assert!(resources(Limits::Enforced).is_some());
+        assert!(resources(Limits::NotAvailable).is_none());
+    }
+}
