@@ -23,6 +23,10 @@ test: provider ## Every test, the cheapest first
 soak: up ## Hundreds of pods and execs: nothing grows (hours)
 	@cargo xtask soak
 
+bench: provider ## What it costs, beside runc; --only, --quick and more: cargo xtask bench --help
+	@testbed/packages
+	@cargo xtask bench
+
 check: ## Formatting, lints, dependencies and the rules of the house
 	@testbed/packages
 	@cargo xtask check
@@ -34,4 +38,4 @@ else ifneq ($(PROVIDER),qemu)
 	@echo "PROVIDER=$(PROVIDER): there is no such provider; there is qemu" >&2; exit 1
 endif
 
-.PHONY: help up down demo test soak check provider
+.PHONY: help up down demo test bench soak check provider

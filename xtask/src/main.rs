@@ -1,5 +1,6 @@
 //! `cargo xtask`: everything around the build. The Makefile names the common ones.
 
+mod bench;
 mod check;
 mod demo;
 mod process;
@@ -10,6 +11,8 @@ mod tools;
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::Parser;
+
+use self::testbed::Profile;
 
 /// Everything around the build: checks, tests, and a real Kubernetes on this machine.
 #[derive(Parser)]
@@ -27,6 +30,14 @@ enum Task {
     Test,
     /// Hundreds of pods and execs on a test bed that is up: nothing grows.
     Soak,
+    /// Measures what the stack costs, beside runc; starts the test bed where it is not up.
+    Bench(bench::Options),
+    /// The half of `bench` that runs in the test bed.
+    #[command(hide = true)]
+    BenchNode(bench::Options),
+    /// Takes one connection and counts its bytes; `bench` starts it in other network namespaces.
+    #[command(hide = true)]
+    BenchSink,
     /// A guided tour of one peer pod, on a test bed that is up.
     Demo,
     /// PID 1 of the test bed; `up` starts it in new namespaces.
@@ -42,12 +53,15 @@ enum Task {
 
 fn main() -> ExitCode {
     let result = match Task::parse() {
-        Task::Up => testbed::up(),
+        Task::Up => testbed::up(Profile::Testbed),
         Task::Down => testbed::down(),
         Task::Check => check::check(),
         Task::Docs => check::write_what_works(),
         Task::Test => test::test(),
         Task::Soak => test::soak(),
+        Task::Bench(options) => bench::bench(&options),
+        Task::BenchNode(options) => bench::bench_node(&options),
+        Task::BenchSink => bench::sink(),
         Task::Demo => demo::demo(),
         Task::TestbedInit { state, bring_up } => testbed::init(&state, bring_up),
     };

@@ -7,12 +7,14 @@ use anyhow::Result;
 use crate::{
     check,
     process::{cargo, run, step},
-    testbed,
+    testbed::{self, Profile},
 };
 
 /// Checks, unit and component tests, fuzzing for a moment, and the scenarios on the real Kubernetes.
 pub(crate) fn test() -> Result<()> {
-    let artifacts = step("what the test bed is made of", testbed::prepare)?;
+    let artifacts = step("what the test bed is made of", || {
+        testbed::prepare(Profile::Testbed)
+    })?;
     check::check()?;
     step("unit and component tests", || {
         run(cargo(&["test", "--workspace"])
@@ -23,7 +25,7 @@ pub(crate) fn test() -> Result<()> {
     })?;
     step("fuzzing, briefly", fuzz::fuzz)?;
     let was_up = testbed::is_up();
-    step("test bed", testbed::up)?;
+    step("test bed", || testbed::up(Profile::Testbed))?;
     let scenarios = step("scenarios on the real Kubernetes", || {
         scenarios_of("scenarios", "2")
     });

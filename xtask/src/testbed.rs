@@ -29,8 +29,9 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 
 pub(crate) use self::{
-    artifacts::{Artifacts, prepare},
+    artifacts::{Artifacts, Profile, prepare},
     init::init,
+    layout::{image, second_cgroup},
 };
 use self::{holder::Holder, layout::State, plan::Plan};
 use crate::process::output;
@@ -50,12 +51,12 @@ pub(crate) fn is_up() -> bool {
 }
 
 /// Starts the bed, or brings the programs of one that runs up to date.
-pub(crate) fn up() -> Result<()> {
+pub(crate) fn up(profile: Profile) -> Result<()> {
     ensure!(
         rustix::process::geteuid().is_root(),
         "the test bed needs root: it makes namespaces, mounts and cgroups"
     );
-    let artifacts = prepare()?;
+    let artifacts = prepare(profile)?;
     let start = Instant::now();
     let _lock = lock::take(&layout::folder().join("lock"))?;
     let state = State(layout::state());
@@ -107,6 +108,7 @@ fn begin(state: &State, artifacts: &Artifacts) -> Result<Holder> {
         fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
     }
     install::programs(state, &artifacts.ours)?;
+    install::namespaces_shim(state)?;
     install::xtask(state)?;
     let plan = Plan {
         programs: artifacts.programs.clone(),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use peerpods_provider::{Provider, ProviderError};
+use peerpods_provider_namespaces::{NamespacesProvider, NamespacesSettings};
 use peerpods_provider_qemu::{QemuProvider, QemuSettings};
 
 use crate::settings::{CloudProvider, Settings};
@@ -35,6 +36,20 @@ pub(crate) fn choose(settings: &Settings) -> Result<Arc<dyn Provider>, ProviderE
                 }
             });
             Ok(provider)
+        }
+        CloudProvider::Namespaces => {
+            let arguments = settings.namespaces.clone();
+            Ok(Arc::new(NamespacesProvider::new(NamespacesSettings {
+                state_dir: arguments.state,
+                cgroup: arguments.cgroup,
+                guest: arguments.guest,
+                launcher: arguments.launcher,
+                bridge: arguments.bridge,
+                pool: arguments.address_pool,
+                prefix_length: arguments.prefix_length,
+                gateway: arguments.gateway,
+                mtu: arguments.mtu,
+            })?))
         }
     }
 }

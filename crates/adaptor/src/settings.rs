@@ -7,7 +7,8 @@ use clap::{
     builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
 };
 use peerpods_proto::{payload::IpNet, shim_settings::HostPaths};
-use peerpods_provider_qemu::{Accelerator, AddressPool};
+use peerpods_provider::AddressPool;
+use peerpods_provider_qemu::Accelerator;
 use peerpods_tunnel::channel::AGENT_PORT;
 
 /// The node daemon of peer pods: gives every pod of runtime class kata-remote a virtual machine of its own.
@@ -63,6 +64,8 @@ pub(crate) struct Settings {
     pub(crate) host_paths: HostPaths,
     #[command(flatten)]
     pub(crate) qemu: QemuArguments,
+    #[command(flatten)]
+    pub(crate) namespaces: NamespacesArguments,
 }
 
 fn host_paths() -> impl TypedValueParser<Value = HostPaths> {
@@ -82,6 +85,8 @@ fn host_paths() -> impl TypedValueParser<Value = HostPaths> {
 pub(crate) enum CloudProvider {
     /// QEMU processes on this node itself.
     Qemu,
+    /// No VMs: guests in namespaces of this node, isolated by nothing. For benchmarks and tests only.
+    Namespaces,
 }
 
 /// Settings of the provider `qemu`.
@@ -151,6 +156,84 @@ pub(crate) struct QemuArguments {
         default_value = "qemu-system-x86_64"
     )]
     pub(crate) binary: PathBuf,
+}
+
+/// Settings of the provider `namespaces`.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Provider namespaces, for benchmarks and tests only")]
+pub(crate) struct NamespacesArguments {
+    /// The guest program.
+    #[arg(
+        id = "namespaces-guest",
+        long = "namespaces-guest",
+        env = "NAMESPACES_GUEST",
+        default_value = "/usr/share/peerpods/peerpods-guest"
+    )]
+    pub(crate) guest: PathBuf,
+    /// The program that starts it in namespaces.
+    #[arg(
+        id = "namespaces-launcher",
+        long = "namespaces-launcher",
+        env = "NAMESPACES_LAUNCHER",
+        default_value = "/usr/share/peerpods/peerpods-namespaces-launcher"
+    )]
+    pub(crate) launcher: PathBuf,
+    /// Where the provider keeps one directory per guest.
+    #[arg(
+        id = "namespaces-state",
+        long = "namespaces-state",
+        env = "NAMESPACES_STATE",
+        default_value = "/run/peerpod/namespaces"
+    )]
+    pub(crate) state: PathBuf,
+    /// The control group, of version 2, that guests' groups go into.
+    #[arg(
+        id = "namespaces-cgroup",
+        long = "namespaces-cgroup",
+        env = "NAMESPACES_CGROUP",
+        default_value = "/sys/fs/cgroup"
+    )]
+    pub(crate) cgroup: PathBuf,
+    /// The bridge that guests join.
+    #[arg(
+        id = "namespaces-bridge",
+        long = "namespaces-bridge",
+        env = "NAMESPACES_BRIDGE",
+        default_value = "peerpods0"
+    )]
+    pub(crate) bridge: String,
+    /// The addresses of guests, as FIRST-LAST.
+    #[arg(
+        id = "namespaces-address-pool",
+        long = "namespaces-address-pool",
+        env = "NAMESPACES_ADDRESS_POOL",
+        default_value = "10.250.0.201-10.250.0.240"
+    )]
+    pub(crate) address_pool: AddressPool,
+    /// The guests' default route.
+    #[arg(
+        id = "namespaces-gateway",
+        long = "namespaces-gateway",
+        env = "NAMESPACES_GATEWAY",
+        default_value = "10.250.0.1"
+    )]
+    pub(crate) gateway: Ipv4Addr,
+    /// The prefix length of the guests' network.
+    #[arg(
+        id = "namespaces-prefix-length",
+        long = "namespaces-prefix-length",
+        env = "NAMESPACES_PREFIX_LENGTH",
+        default_value_t = 24
+    )]
+    pub(crate) prefix_length: u8,
+    /// The MTU of the guests' network.
+    #[arg(
+        id = "namespaces-mtu",
+        long = "namespaces-mtu",
+        env = "NAMESPACES_MTU",
+        default_value_t = 1500
+    )]
+    pub(crate) mtu: u32,
 }
 
 /// Reads `90`, `90s`, `5m` or `1h`.

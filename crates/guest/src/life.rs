@@ -4,7 +4,7 @@ use std::{
     net::{Ipv6Addr, SocketAddr},
     process::ExitCode,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use peerpods_proto::payload::BootPayload;
@@ -47,22 +47,26 @@ pub fn main() -> ExitCode {
         Ok(why) => tracing::info!("powering off: {why}"),
         Err(error) => tracing::error!("powering off: {}", error.chain()),
     }
-    rustix::fs::sync();
+    // File systems of a kernel that others use too are not this pod's to write back.
+    if Platform::find().is_ok_and(Platform::has_own_kernel) {
+        rustix::fs::sync();
+    }
     // It does not return; where the machine cannot power off, the kernel's panic ends it.
     let _ = reboot(RebootCommand::PowerOff);
     ExitCode::FAILURE
 }
 
 fn init() -> Result<&'static str, GuestError> {
+    let handed_over = Instant::now();
     let platform = boot::prepare()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime
         .map_err(GuestError::system("start"))?
-        .block_on(run(platform))
+        .block_on(run(platform, handed_over))
 }
 
 /// Serves the pod until its worker ends it or is not heard any more.
-async fn run(platform: Platform) -> Result<&'static str, GuestError> {
+async fn run(platform: Platform, handed_over: Instant) -> Result<&'static str, GuestError> {
     let reaper = Reaper::start()?;
     let payload = boot::join_pod(platform).await?;
     let lease = Lease::new(
@@ -80,11 +84,16 @@ async fn run(platform: Platform) -> Result<&'static str, GuestError> {
         ..PullSettings::default()
     };
     write_trusted_roots()?;
-    let sandbox = Arc::new(Sandbox::new(pull, reaper)?);
+    let sandbox = Arc::new(Sandbox::new(pull, reaper, platform.limits())?);
     let address = SocketAddr::from((Ipv6Addr::UNSPECIFIED, AGENT_PORT));
     let (listener, forwards) = AgentListener::bind(address, trust(payload)?).await?;
     tokio::spawn(forward(forwards, lease.clone()));
     let _server = serve(listener, sandbox.clone(), lease.clone()).await?;
+    // Benchmarks read this line on the console.
+    tracing::info!(
+        "the agent answers {} ms after the kernel handed over",
+        handed_over.elapsed().as_millis()
+    );
     tokio::select! {
         () = sandbox.destroyed() => {
             tokio::time::sleep(LAST_ANSWER).await;

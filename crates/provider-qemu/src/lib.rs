@@ -41,4 +41,4 @@ mod tap;
 mod unsafe_tap;
 
 pub use provider::QemuProvider;
-pub use settings::{Accelerator, AddressPool, InvalidAccelerator, InvalidPool, QemuSettings};
+pub use settings::{Accelerator, InvalidAccelerator, QemuSettings};

@@ -2,12 +2,9 @@
 
 use std::{net::Ipv4Addr, path::PathBuf, str::FromStr};
 
-use peerpods_provider::ProviderError;
+use peerpods_provider::{AddressPool, ProviderError};
 
 use crate::shape;
-
-/// The most addresses one pool may have; far more than VMs fit on a machine.
-const POOL_LIMIT: u32 = 4096;
 
 /// Everything that [`crate::QemuProvider`] needs to know about its machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +49,7 @@ impl QemuSettings {
         }
         let network = |address: Ipv4Addr| address.to_bits() >> (32 - u32::from(self.prefix_length).max(1));
         let outside = |address| network(address) != network(self.gateway);
-        if self.prefix_length > 0 && (outside(self.pool.first) || outside(self.pool.last)) {
+        if self.prefix_length > 0 && self.pool.ends().into_iter().any(outside) {
             return invalid(format!(
                 "the gateway {} is not in the network of the pool {}",
                 self.gateway, self.pool
@@ -99,59 +96,9 @@ impl FromStr for Accelerator {
     }
 }
 
-/// A range of addresses, both ends included; written `10.250.0.100-10.250.0.200`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AddressPool {
-    first: Ipv4Addr,
-    last: Ipv4Addr,
-}
-
-/// No valid [`AddressPool`].
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("an address pool is FIRST-LAST with at most {POOL_LIMIT} IPv4 addresses, not {0:?}")]
-pub struct InvalidPool(pub String);
-
-impl AddressPool {
-    /// The addresses from `first` to `last`.
-    pub fn new(first: Ipv4Addr, last: Ipv4Addr) -> Result<Self, InvalidPool> {
-        let pool = Self { first, last };
-        match last.to_bits().checked_sub(first.to_bits()) {
-            Some(distance) if distance < POOL_LIMIT => Ok(pool),
-            _ => Err(InvalidPool(pool.to_string())),
-        }
-    }
-
-    /// Whether `address` is one of them.
-    pub fn contains(&self, address: Ipv4Addr) -> bool {
-        (self.first..=self.last).contains(&address)
-    }
-
-    /// The addresses, from the first.
-    pub fn addresses(&self) -> impl Iterator<Item = Ipv4Addr> {
-        (self.first.to_bits()..=self.last.to_bits()).map(Ipv4Addr::from_bits)
-    }
-}
-
-impl std::fmt::Display for AddressPool {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "{}-{}", self.first, self.last)
-    }
-}
-
-impl FromStr for AddressPool {
-    type Err = InvalidPool;
-
-    fn from_str(text: &str) -> Result<Self, InvalidPool> {
-        let invalid = || InvalidPool(text.to_owned());
-        let (first, last) = text.split_once('-').ok_or_else(invalid)?;
-        let address = |text: &str| text.trim().parse().map_err(|_| invalid());
-        Self::new(address(first)?, address(last)?)
-    }
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
-    use super::{Accelerator, AddressPool, QemuSettings};
+    use super::{Accelerator, QemuSettings};
 
     pub(crate) fn settings() -> QemuSettings {
         QemuSettings {
@@ -168,23 +115,6 @@ pub(crate) mod tests {
             default_vcpus: 1,
             default_memory_mib: 512,
             binary: "qemu-system-x86_64".into(),
-        }
-    }
-
-    #[test]
-    fn a_pool_is_parsed_and_bounded() {
-        let pool: AddressPool = "10.250.0.100-10.250.0.102".parse().unwrap();
-        assert_eq!(pool.addresses().count(), 3);
-        assert_eq!(pool.to_string(), "10.250.0.100-10.250.0.102");
-        for wrong in [
-            "",
-            "10.0.0.1",
-            "10.0.0.2-10.0.0.1",
-            "10.0.0.1-10.1.0.1",
-            "a-b",
-            "::1-::2",
-        ] {
-            assert!(wrong.parse::<AddressPool>().is_err(), "{wrong}");
         }
     }
 

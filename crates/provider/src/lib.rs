@@ -8,11 +8,13 @@
 //! - [`Provider::terminate`] answers success only when the instance is gone, and for an instance that
 //!   is not there.
 
+mod address_pool;
 pub mod conformance;
 mod error;
 pub mod fake;
 mod types;
 
+pub use address_pool::{AddressPool, InvalidPool};
 pub use error::ProviderError;
 pub use types::*;
 

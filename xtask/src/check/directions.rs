@@ -13,12 +13,14 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("peerpods-proto", &[]),
     ("peerpods-provider", &[]),
     ("peerpods-provider-qemu", &["peerpods-provider"]),
+    ("peerpods-provider-namespaces", &["peerpods-provider"]),
     ("peerpods-tunnel", &["peerpods-proto"]),
     (
         "peerpods-adaptor",
         &[
             "peerpods-proto",
             "peerpods-provider",
+            "peerpods-provider-namespaces",
             "peerpods-provider-qemu",
             "peerpods-tunnel",
         ],

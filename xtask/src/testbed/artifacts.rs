@@ -8,17 +8,45 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use clap::ValueEnum;
+use serde::Serialize;
 
 use super::{debian, images, layout, lock, programs, stamp};
 use crate::process::{cargo, root, run};
 
 /// Our own programs, and the cargo packages that they are of.
-const OURS: [(&str, &str); 4] = [
+const OURS: [(&str, &str); 5] = [
     ("peerpods-guest", "peerpods-guest"),
     ("peerpods-shim", "containerd-shim-kata-v2"),
     ("peerpods-adaptor", "cloud-api-adaptor"),
     ("peerpods-image", "peerpods-image"),
+    ("peerpods-provider-namespaces", "peerpods-namespaces-launcher"),
 ];
+
+/// How our own programs are built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Profile {
+    /// In seconds, for development.
+    Testbed,
+    /// In minutes, as they are shipped.
+    Release,
+}
+
+impl Profile {
+    /// Cargo's name for it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Testbed => "testbed",
+            Self::Release => "release",
+        }
+    }
+
+    /// Where its programs are.
+    pub(crate) fn folder(self) -> PathBuf {
+        root().join(format!("target/{ARCH}-unknown-linux-gnu/{}", self.name()))
+    }
+}
 
 /// Everything that the test bed needs, on disk.
 pub(crate) struct Artifacts {
@@ -43,11 +71,11 @@ pub(crate) struct Artifacts {
 }
 
 /// Builds and fetches what is not there yet or has changed.
-pub(crate) fn prepare() -> Result<Artifacts> {
+pub(crate) fn prepare(profile: Profile) -> Result<Artifacts> {
     let programs = programs::prepare()?;
     let registry = debian::registry()?;
     let kernel_deb = debian::kernel()?;
-    let ours = build_ours()?;
+    let ours = build_ours(profile)?;
     let _lock = lock::take(&layout::folder().join("artifacts.lock"))?;
     let images = images::prepare()?;
     build_vm_image(&ours, &kernel_deb)?;
@@ -64,11 +92,11 @@ pub(crate) fn prepare() -> Result<Artifacts> {
     })
 }
 
-fn build_ours() -> Result<PathBuf> {
-    let mut build = cargo(&["build", "--quiet", "--profile", "testbed"]);
+fn build_ours(profile: Profile) -> Result<PathBuf> {
+    let mut build = cargo(&["build", "--quiet", "--profile", profile.name()]);
     build.args(OURS.iter().flat_map(|(package, _)| ["--package", package]));
     run(&mut build)?;
-    let folder = root().join(format!("target/{ARCH}-unknown-linux-gnu/testbed"));
+    let folder = profile.folder();
     for (package, program) in OURS {
         let path = folder.join(program);
         fs::metadata(&path)

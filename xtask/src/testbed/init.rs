@@ -58,7 +58,8 @@ fn pid1(state: &State) -> Result<()> {
         rustix::system::sethostname(NODE.as_bytes()).context("cannot set the host name")?;
         mounts::prepare(state)?;
         links::prepare()?;
-        cgroups::make(&plan.cgroup)
+        cgroups::make(&plan.cgroup)?;
+        cgroups::mount_second_version(&plan.cgroup)
     })?;
     step(state, "certificates and configuration", || {
         fs::create_dir_all(state.file("outside"))?;

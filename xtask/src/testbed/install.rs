@@ -2,15 +2,23 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result};
 
-use super::layout::State;
+use super::layout::{NAMESPACES_SOCKET, State};
 
 /// What the node runs of ours.
-const ON_THE_NODE: [&str; 2] = ["containerd-shim-kata-v2", "cloud-api-adaptor"];
+const ON_THE_NODE: [&str; 4] = [
+    "containerd-shim-kata-v2",
+    "cloud-api-adaptor",
+    "peerpods-guest",
+    "peerpods-namespaces-launcher",
+];
+/// The shim of runtime class kata-namespaces, as containerd looks for it: the same one with another adaptor.
+const NAMESPACES_SHIM: &str = "containerd-shim-kata-namespaces-v2";
 
 /// Copies our programs to the node, and gives the names of those that changed.
 pub(super) fn programs(state: &State, ours: &Path) -> Result<Vec<&'static str>> {
@@ -21,6 +29,18 @@ pub(super) fn programs(state: &State, ours: &Path) -> Result<Vec<&'static str>> 
         }
     }
     Ok(changed)
+}
+
+/// The shim that asks the adaptor whose guests run in namespaces.
+pub(super) fn namespaces_shim(state: &State) -> Result<()> {
+    let (path, shim) = (
+        state.file("bin").join(NAMESPACES_SHIM),
+        state.text("bin/containerd-shim-kata-v2"),
+    );
+    let script = format!("#!/bin/sh\nREMOTE_HYPERVISOR_ENDPOINT={NAMESPACES_SOCKET} exec '{shim}' \"$@\"\n");
+    fs::write(&path, script)
+        .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o755)))
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// This program itself: it is PID 1 of the bed.

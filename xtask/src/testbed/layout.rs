@@ -13,6 +13,13 @@ pub(super) const NODE_ADDRESS: &str = "10.250.0.1";
 /// The registry, as pods name it.
 pub(super) const REGISTRY: &str = "10.250.0.1:5000";
 
+/// Where the adaptor serves whose guests run in VMs.
+pub(super) const SOCKET: &str = "/run/peerpod/hypervisor.sock";
+/// Where the adaptor serves whose guests run in namespaces.
+pub(super) const NAMESPACES_SOCKET: &str = "/run/peerpod-namespaces/hypervisor.sock";
+/// Where the bed has the hierarchy of control groups version 2, also on a machine whose controllers are on version 1.
+pub(super) const CGROUP2: &str = "/run/cgroup2";
+
 /// `target/testbed` of this checkout.
 pub(super) fn folder() -> PathBuf {
     root().join("target/testbed")
@@ -24,7 +31,7 @@ pub(super) fn state() -> PathBuf {
 }
 
 /// The VM image: `vmlinuz` and `initrd.img`.
-pub(super) fn image() -> PathBuf {
+pub(crate) fn image() -> PathBuf {
     folder().join("image")
 }
 
@@ -32,6 +39,11 @@ pub(super) fn image() -> PathBuf {
 pub(super) fn cgroup() -> String {
     let digest = Sha256::digest(root().as_os_str().as_encoded_bytes());
     format!("peerpods-{}", hex::encode(&digest[..4]))
+}
+
+/// The bed's cgroup of version 2, as the bed sees it.
+pub(crate) fn second_cgroup() -> PathBuf {
+    Path::new(CGROUP2).join(cgroup())
 }
 
 /// The files of one state folder.

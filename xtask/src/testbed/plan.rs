@@ -35,7 +35,7 @@ const FILES: [(&str, &str); 9] = [
     ("kube-proxy.yaml", include_str!("files/kube-proxy.yaml")),
     ("registry.yaml", include_str!("files/registry.yaml")),
     ("Corefile", include_str!("files/Corefile")),
-    ("runtimeclass.json", include_str!("files/runtimeclass.json")),
+    ("runtimeclasses.json", include_str!("files/runtimeclasses.json")),
     ("push.sh", include_str!("files/push.sh")),
 ];
 

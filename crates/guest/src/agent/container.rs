@@ -15,7 +15,8 @@ use tokio::sync::watch;
 use super::Sandbox;
 use crate::{
     container::{
-        CONTAINERS, Cgroup, ContainerId, Process, ProcessOf, Processes, STATE, adapt, make_missing_sources,
+        CONTAINERS, Cgroup, ContainerId, Limits, Process, ProcessOf, Processes, STATE, adapt,
+        make_missing_sources,
     },
     error::GuestError,
 };
@@ -107,12 +108,14 @@ impl Workload {
         processes: Processes,
     ) -> Result<Self, GuestError> {
         let folder = folder(id);
+        let rootfs = folder.join("rootfs");
         let spec = adapt(
             spec,
             id,
             &sandbox.namespaces()?,
             &processes,
-            &folder.join("rootfs"),
+            &rootfs,
+            sandbox.limits,
         )?;
         make_missing_sources(&spec)?;
         let config = folder.join("config.json");
@@ -127,7 +130,9 @@ impl Workload {
             spec: process,
         };
         let init = Process::create(id, what, &sandbox.reaper).await?;
-        sandbox.out_of_memory.add(id)?;
+        if sandbox.limits == Limits::Enforced {
+            sandbox.out_of_memory.add(id)?;
+        }
         if let Processes::Of(_) = processes {
             // In a namespace of its own the kernel ends all others with the first process.
             tokio::spawn(end_with(init.clone(), Cgroup::of(id)));

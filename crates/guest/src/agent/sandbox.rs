@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use super::container::Container;
 use crate::{
-    container::{ContainerId, OutOfMemory, Reaper, SandboxNamespaces, start_pod_init},
+    container::{ContainerId, Limits, OutOfMemory, Reaper, SandboxNamespaces, start_pod_init},
     error::GuestError,
     image::{ImageStore, PullSettings},
 };
@@ -23,6 +23,7 @@ pub(crate) struct Sandbox {
     pub(super) images: ImageStore,
     pub(super) reaper: Reaper,
     pub(super) out_of_memory: OutOfMemory,
+    pub(super) limits: Limits,
     namespaces: Mutex<Option<SandboxNamespaces>>,
     /// The pid namespace that containers share, where a container asked for it.
     pod_processes: Mutex<Option<PathBuf>>,
@@ -60,12 +61,13 @@ impl Drop for Place<'_> {
 }
 
 impl Sandbox {
-    pub(crate) fn new(settings: PullSettings, reaper: Reaper) -> Result<Self, GuestError> {
+    pub(crate) fn new(settings: PullSettings, reaper: Reaper, limits: Limits) -> Result<Self, GuestError> {
         Ok(Self {
             images: ImageStore::open(Path::new(IMAGES), settings)?,
             reaper,
             out_of_memory: OutOfMemory::watch()?,
             pod_processes: Mutex::default(),
+            limits,
             namespaces: Mutex::default(),
             containers: Mutex::default(),
             end: Notify::new(),

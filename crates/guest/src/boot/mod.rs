@@ -17,9 +17,12 @@ pub(crate) const POD_NAMESPACE: &str = "/run/netns/podns";
 
 /// Makes file systems and loads modules; the process's root is then one that containers can pivot away from.
 pub(crate) fn prepare() -> Result<Platform, GuestError> {
-    mounts::early()?;
+    mounts::kernel_views()?;
     let platform = Platform::find()?;
-    modules::load(platform)?;
+    if let Some(group) = platform.module_group() {
+        mounts::devices()?;
+        modules::load(group)?;
+    }
     mounts::switch_root()?;
     Ok(platform)
 }

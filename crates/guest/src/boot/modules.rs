@@ -4,18 +4,17 @@ use std::{fs, path::Path};
 
 use rustix::{io::Errno, system::finit_module};
 
-use super::Platform;
 use crate::error::GuestError;
 
 const FOLDER: &str = "/modules";
 /// The group that every platform needs.
 const COMMON: &str = "common";
 
-/// Loads the modules of the platform and those of every platform.
-pub(super) fn load(platform: Platform) -> Result<(), GuestError> {
+/// Loads the modules of one platform's group and those of every platform.
+pub(super) fn load(platform_group: &str) -> Result<(), GuestError> {
     let list = Path::new(FOLDER).join("load");
     let text = fs::read_to_string(&list).map_err(GuestError::file("read", &list))?;
-    for group in [platform.module_group(), COMMON] {
+    for group in [platform_group, COMMON] {
         let lines = text.lines().filter_map(|line| line.split_once(' '));
         for (_, file) in lines.filter(|(of, _)| *of == group) {
             load_one(&Path::new(FOLDER).join(file))?;

@@ -17,14 +17,22 @@ const NEW_ROOT: &str = "/root";
 /// Images and what containers write live in memory; the rest of it is for the programs.
 const ROOT_OPTIONS: &str = "mode=755,size=80%";
 
+/// A process that moves to its control group otherwise waits for a grace period of RCU, 10 ms of every exec. Every fork
+/// pays for it, with a barrier. Where the kernel is not the guest's own, it ignores the option.
+const CGROUP_OPTIONS: &str = "favordynmods";
+
 const NOTHING: MountFlags = MountFlags::NOSUID
     .union(MountFlags::NODEV)
     .union(MountFlags::NOEXEC);
 
 /// What is needed to find out where the VM runs.
-pub(super) fn early() -> Result<(), GuestError> {
+pub(super) fn kernel_views() -> Result<(), GuestError> {
     mount_at("proc", "/proc", "proc", NOTHING, "")?;
-    mount_at("sysfs", "/sys", "sysfs", NOTHING, "")?;
+    mount_at("sysfs", "/sys", "sysfs", NOTHING, "")
+}
+
+/// The devices that the kernel knows.
+pub(super) fn devices() -> Result<(), GuestError> {
     mount_at("devtmpfs", "/dev", "devtmpfs", MountFlags::NOSUID, "mode=755")
 }
 
@@ -60,7 +68,7 @@ pub(super) fn switch_root() -> Result<(), GuestError> {
             "mode=1777",
         ),
         ("/dev/mqueue", "mqueue", NOTHING, ""),
-        ("/sys/fs/cgroup", "cgroup2", NOTHING, ""),
+        ("/sys/fs/cgroup", "cgroup2", NOTHING, CGROUP_OPTIONS),
     ] {
         mount_at(kind, folder, kind, flags, options)?;
     }

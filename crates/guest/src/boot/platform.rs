@@ -1,16 +1,23 @@
 //! Where the VM runs, and how it is told what it is for.
+//!
+//! Namespaces of another machine's kernel can stand in for a VM (`peerpods-provider-namespaces`): benchmarks then see
+//! what this program costs, without emulation. Their sign is a directory in `/dev` from before this program mounts
+//! anything there. In a VM it cannot be: `/dev` is then the initrd's, which the image's build leaves empty, and nothing
+//! but the kernel has run. So the stand-in is part of every build, and what is measured is the program that ships.
 
-use std::{fs, io::Read};
+use std::{fs, io::Read, path::Path};
 
 use peerpods_proto::payload::PARSED_LIMIT;
 use peerpods_tunnel::network::LinkConfig;
 use zeroize::Zeroizing;
 
-use crate::error::GuestError;
+use crate::{container::Limits, error::GuestError};
 
 const VENDOR: &str = "/sys/class/dmi/id/sys_vendor";
 /// Files that QEMU hands over, by the names under which the provider gave them.
 const QEMU_FILES: &str = "/sys/firmware/qemu_fw_cfg/by_name/opt/peerpods";
+/// The same files, as the launcher of namespaces hands them over.
+const NAMESPACES_FILES: &str = "/dev/peerpods";
 /// A link configuration is a short JSON text.
 const LINK_LIMIT: usize = 4096;
 
@@ -19,11 +26,16 @@ const LINK_LIMIT: usize = 4096;
 pub(crate) enum Platform {
     Qemu,
     Ec2,
+    /// No VM: namespaces of a kernel that others use too.
+    Namespaces,
 }
 
 impl Platform {
-    /// Asks the firmware's tables.
-    pub(super) fn find() -> Result<Self, GuestError> {
+    /// Looks for the launcher's sign, then asks the firmware's tables.
+    pub(crate) fn find() -> Result<Self, GuestError> {
+        if Path::new(NAMESPACES_FILES).is_dir() {
+            return Ok(Self::Namespaces);
+        }
         let vendor = fs::read_to_string(VENDOR).map_err(GuestError::file("read", VENDOR))?;
         match vendor.trim() {
             "QEMU" => Ok(Self::Qemu),
@@ -32,25 +44,36 @@ impl Platform {
         }
     }
 
-    /// The group of kernel modules for it.
-    pub(super) fn module_group(self) -> &'static str {
+    /// The group of kernel modules for it; none where the kernel and its devices are not this program's to set up.
+    pub(super) fn module_group(self) -> Option<&'static str> {
         match self {
-            Self::Qemu => "qemu",
-            Self::Ec2 => "ec2",
+            Self::Qemu => Some("qemu"),
+            Self::Ec2 => Some("ec2"),
+            Self::Namespaces => None,
+        }
+    }
+
+    /// Whether the kernel serves this pod alone.
+    pub(crate) fn has_own_kernel(self) -> bool {
+        match self {
+            Self::Qemu | Self::Ec2 => true,
+            Self::Namespaces => false,
+        }
+    }
+
+    /// Whether containers' limits are enforced here. The controllers of a shared kernel belong to its machine.
+    pub(crate) fn limits(self) -> Limits {
+        match self {
+            Self::Qemu | Self::Ec2 => Limits::Enforced,
+            Self::Namespaces => Limits::NotAvailable,
         }
     }
 
     /// The VM's own address, where the platform tells it in a file; EC2 has DHCP.
     pub(super) fn link(self) -> Result<Option<LinkConfig>, GuestError> {
         match self {
-            Self::Qemu => {
-                let json = qemu_file("network", LINK_LIMIT)?;
-                let link = serde_json::from_slice(&json).map_err(|error| GuestError::Invalid {
-                    field: "network",
-                    problem: error.to_string(),
-                })?;
-                Ok(Some(link))
-            }
+            Self::Qemu => parse_link(&qemu_file("network", LINK_LIMIT)?).map(Some),
+            Self::Namespaces => parse_link(&namespaces_file("network", LINK_LIMIT)?).map(Some),
             Self::Ec2 => Ok(None),
         }
     }
@@ -59,14 +82,29 @@ impl Platform {
     pub(super) fn user_data(self) -> Result<Zeroizing<Vec<u8>>, GuestError> {
         match self {
             Self::Qemu => qemu_file("user-data", PARSED_LIMIT),
+            Self::Namespaces => namespaces_file("user-data", PARSED_LIMIT),
             // The metadata service is asked by the part that brings EC2.
             Self::Ec2 => Err(GuestError::NoPayload),
         }
     }
 }
 
+fn parse_link(json: &[u8]) -> Result<LinkConfig, GuestError> {
+    serde_json::from_slice(json).map_err(|error| GuestError::Invalid {
+        field: "network",
+        problem: error.to_string(),
+    })
+}
+
 fn qemu_file(name: &str, limit: usize) -> Result<Zeroizing<Vec<u8>>, GuestError> {
-    let path = format!("{QEMU_FILES}/{name}/raw");
+    read_file(format!("{QEMU_FILES}/{name}/raw"), limit)
+}
+
+fn namespaces_file(name: &str, limit: usize) -> Result<Zeroizing<Vec<u8>>, GuestError> {
+    read_file(format!("{NAMESPACES_FILES}/{name}"), limit)
+}
+
+fn read_file(path: String, limit: usize) -> Result<Zeroizing<Vec<u8>>, GuestError> {
     let mut bytes = Zeroizing::new(Vec::new());
     let limit = u64::try_from(limit).unwrap_or(u64::MAX);
     let read = fs::File::open(&path).and_then(|file| file.take(limit).read_to_end(&mut bytes));

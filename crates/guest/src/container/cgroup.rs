@@ -26,6 +26,15 @@ pub(crate) struct Cgroup {
     path: PathBuf,
 }
 
+/// Whether containers' limits can be set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Limits {
+    /// They are set, and a container whose limits cannot be set is not created.
+    Enforced,
+    /// The hierarchy has no controllers: limits are left out.
+    NotAvailable,
+}
+
 /// What the container has used and may use; zero where the kernel does not say.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Usage {

@@ -14,7 +14,7 @@ mod sysctl;
 mod terminal;
 mod unsafe_register;
 
-pub(crate) use cgroup::{Cgroup, Usage};
+pub(crate) use cgroup::{Cgroup, Limits, Usage};
 pub(crate) use helper::{HELPER_ARGUMENT, helper_main};
 pub(crate) use namespaces::SandboxNamespaces;
 pub(crate) use out_of_memory::OutOfMemory;

@@ -7,7 +7,7 @@ use std::{
 
 use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, Spec};
 
-use super::{Cgroup, SandboxNamespaces};
+use super::{Cgroup, Limits, SandboxNamespaces};
 use crate::{boot::POD_NAMESPACE, error::GuestError};
 
 /// What containerd gives has 64; libcontainer's socket must fit a path of 107 bytes.
@@ -63,6 +63,7 @@ pub(crate) fn adapt(
     namespaces: &SandboxNamespaces,
     processes: &Processes,
     rootfs: &Path,
+    limits: Limits,
 ) -> Result<Spec, GuestError> {
     let missing = |field| GuestError::Invalid {
         field,
@@ -77,6 +78,12 @@ pub(crate) fn adapt(
     let mut linux = spec.linux().clone().ok_or_else(|| missing("OCI.Linux"))?;
     linux.set_namespaces(Some(pod_namespaces(namespaces, processes)));
     linux.set_cgroups_path(Some(Cgroup::name(container)));
+    match limits {
+        Limits::Enforced => {}
+        Limits::NotAvailable => {
+            linux.set_resources(None);
+        }
+    }
     spec.set_linux(Some(linux));
     if spec.process().is_none() {
         return Err(missing("OCI.Process"));
@@ -117,4 +124,32 @@ pub(crate) fn make_missing_sources(spec: &Spec) -> Result<(), GuestError> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_left_out_only_where_none_can_be_set() {
+        let container = ContainerId::parse("one").unwrap();
+        let namespaces = SandboxNamespaces {
+            ipc: "/ipc".into(),
+            uts: "/uts".into(),
+        };
+        let resources = |limits| {
+            let spec = adapt(
+                Spec::default(),
+                &container,
+                &namespaces,
+                &Processes::Own,
+                Path::new("/rootfs"),
+                limits,
+            );
+            spec.unwrap().linux().clone().unwrap().resources().clone()
+        };
+        assert!(Spec::default().linux().clone().unwrap().resources().is_some());
+        assert!(resources(Limits::Enforced).is_some());
+        assert!(resources(Limits::NotAvailable).is_none());
+    }
 }

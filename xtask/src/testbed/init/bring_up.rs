@@ -18,7 +18,7 @@ use crate::{
     process::{output, run},
     testbed::{
         images::{BUSYBOX, PROBE},
-        layout::{NODE, State},
+        layout::{NAMESPACES_SOCKET, NODE, SOCKET, State},
         plan::Plan,
     },
 };
@@ -28,7 +28,6 @@ const LIMIT: Duration = Duration::from_secs(90);
 const INTERVAL: Duration = Duration::from_millis(100);
 /// The adaptor needs no time; without its socket pods get a clear error, so a start does not wait for long.
 const ADAPTOR_LIMIT: Duration = Duration::from_secs(5);
-const ADAPTOR_SOCKET: &str = "/run/peerpod/hypervisor.sock";
 /// The label of nodes for peer pods. The kubelet may not give it to itself.
 const LABEL: &str = "node-role.kubernetes.io/kata-oc=";
 
@@ -53,9 +52,11 @@ pub(super) fn bring_up(plan: &Plan, state: &State) -> Result<()> {
         wait_for("the API server", || kubectl(&["get", "--raw", "/readyz"]))
     })?;
     fs::write(API_SERVES, "").context("cannot tell that the API server serves")?;
-    let class = state.text("config/runtimeclass.json");
-    step(state, "runtime class kata-remote", || {
-        wait_for("the runtime class", || kubectl(&["apply", "--filename", &class]))
+    let classes = state.text("config/runtimeclasses.json");
+    step(state, "runtime classes", || {
+        wait_for("the runtime classes", || {
+            kubectl(&["apply", "--filename", &classes])
+        })
     })?;
     let node = format!("node/{NODE}");
     step(state, "node", || {
@@ -65,22 +66,26 @@ pub(super) fn bring_up(plan: &Plan, state: &State) -> Result<()> {
     step(state, "service account", || {
         kubectl(&["wait", "--for=create", "serviceaccount/default", "--timeout=90s"])
     })?;
+    wait_for_adaptor(state, "cloud-api-adaptor", SOCKET)?;
+    wait_for_adaptor(state, "cloud-api-adaptor-namespaces", NAMESPACES_SOCKET)?;
+    fs::write(state.ready(), "").context("cannot tell that the bed is ready")
+}
+
+/// Warns where it does not serve: all else of the bed is of use without it.
+fn wait_for_adaptor(state: &State, name: &str, socket: &str) -> Result<()> {
     let start = Instant::now();
-    while !Path::new(ADAPTOR_SOCKET).exists() {
+    while !Path::new(socket).exists() {
         if start.elapsed() > ADAPTOR_LIMIT {
-            let log = state.log("cloud-api-adaptor");
-            say(
-                state,
-                &format!(
-                    "warning: peer pods cannot start, cloud-api-adaptor does not serve: {}",
-                    log.display()
-                ),
-            )?;
-            break;
+            let log = state.log(name);
+            let warning = format!(
+                "warning: its pods cannot start, {name} does not serve: {}",
+                log.display()
+            );
+            return say(state, &warning);
         }
         sleep(INTERVAL);
     }
-    fs::write(state.ready(), "").context("cannot tell that the bed is ready")
+    Ok(())
 }
 
 fn push(state: &State, archive: &Path, name: &str) -> Result<()> {

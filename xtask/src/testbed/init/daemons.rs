@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::testbed::{
-    layout::{NODE, NODE_ADDRESS, REGISTRY, State},
+    layout::{CGROUP2, NAMESPACES_SOCKET, NODE, NODE_ADDRESS, REGISTRY, State},
     plan::Plan,
 };
 
@@ -47,6 +47,7 @@ pub(super) fn all(plan: &Plan, state: &State) -> Vec<Daemon> {
         },
         outside(state),
         adaptor(plan, state),
+        namespaces_adaptor(plan, state),
         client(
             "kube-controller-manager",
             vec![
@@ -149,27 +150,71 @@ fn outside(state: &State) -> Daemon {
     }
 }
 
+/// The adaptor of runtime class kata-remote: guests in VMs.
 fn adaptor(plan: &Plan, state: &State) -> Daemon {
     let settings = [
         ("CLOUD_PROVIDER", "qemu"),
-        ("NODE_NAME", NODE),
-        ("CLUSTER_ID", "testbed"),
         ("QEMU_BRIDGE", "knode0"),
         ("QEMU_ADDRESS_POOL", "10.250.0.100-10.250.0.200"),
         ("QEMU_GATEWAY", NODE_ADDRESS),
         ("QEMU_PREFIX_LENGTH", "24"),
         ("QEMU_MTU", "9001"),
         ("QEMU_ACCELERATOR", &plan.accelerator),
+    ];
+    let mut daemon = any_adaptor("cloud-api-adaptor", state);
+    daemon
+        .environment
+        .extend(settings.map(|(name, value)| (name, value.to_owned())));
+    daemon
+        .environment
+        .push(("QEMU_KERNEL", plan.kernel.display().to_string()));
+    daemon
+        .environment
+        .push(("QEMU_INITRD", plan.initrd.display().to_string()));
+    daemon
+}
+
+/// The adaptor of runtime class kata-namespaces. Its tunnels have a port of their own, because both adaptors give the
+/// same numbers to them.
+fn namespaces_adaptor(plan: &Plan, state: &State) -> Daemon {
+    let settings = [
+        ("CLOUD_PROVIDER", "namespaces"),
+        ("REMOTE_HYPERVISOR_ENDPOINT", NAMESPACES_SOCKET),
+        ("PODS_DIR", "/run/peerpod-namespaces/pods"),
+        ("JOURNAL_DIR", "/var/lib/cloud-api-adaptor/namespaces"),
+        ("VXLAN_PORT", "4790"),
+        ("NAMESPACES_STATE", "/run/peerpod-namespaces/instances"),
+        ("NAMESPACES_BRIDGE", "knode0"),
+        ("NAMESPACES_ADDRESS_POOL", "10.250.0.201-10.250.0.240"),
+        ("NAMESPACES_GATEWAY", NODE_ADDRESS),
+        ("NAMESPACES_PREFIX_LENGTH", "24"),
+        ("NAMESPACES_MTU", "9001"),
+    ];
+    let mut daemon = any_adaptor("cloud-api-adaptor-namespaces", state);
+    daemon
+        .environment
+        .extend(settings.map(|(name, value)| (name, value.to_owned())));
+    let cgroup = format!("{CGROUP2}/{}", plan.cgroup);
+    daemon.environment.push(("NAMESPACES_CGROUP", cgroup));
+    daemon
+        .environment
+        .push(("NAMESPACES_GUEST", state.text("bin/peerpods-guest")));
+    let launcher = state.text("bin/peerpods-namespaces-launcher");
+    daemon.environment.push(("NAMESPACES_LAUNCHER", launcher));
+    daemon
+}
+
+fn any_adaptor(name: &'static str, state: &State) -> Daemon {
+    let settings = [
+        ("NODE_NAME", NODE),
+        ("CLUSTER_ID", "testbed"),
         ("INSECURE_REGISTRIES", REGISTRY),
     ];
-    let mut environment: Vec<_> = settings.map(|(name, value)| (name, value.to_owned())).into();
-    environment.push(("QEMU_KERNEL", plan.kernel.display().to_string()));
-    environment.push(("QEMU_INITRD", plan.initrd.display().to_string()));
     Daemon {
-        name: "cloud-api-adaptor",
+        name,
         program: state.file("bin/cloud-api-adaptor"),
         arguments: Vec::new(),
-        environment,
+        environment: settings.map(|(name, value)| (name, value.to_owned())).into(),
         after: None,
     }
 }

@@ -1,7 +1,7 @@
 //! The node's network, and a network beyond it that stands for the rest of the world.
 //!
 //! ```text
-//!   pods 10.244.0.0/24 -- cni0 | node | knode0 10.250.0.1/24 -- VMs 10.250.0.100-200
+//!   pods 10.244.0.0/24 -- cni0 | node | knode0 10.250.0.1/24 -- VMs 10.250.0.100-200, guests in namespaces 201-240
 //!                                          \-- veth -- 10.250.0.254 | outside | 198.51.100.1
 //! ```
 

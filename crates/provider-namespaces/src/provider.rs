@@ -1,0 +1,270 @@
+//! The provider's calls, each under the state lock, each starting from what is on disk and what the kernel says.
+
+use std::{
+    fs,
+    io::Write,
+    net::Ipv4Addr,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::Path,
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use peerpods_provider::{
+    Instance, InstanceId, InstanceStatus, LaunchRequest, LaunchToken, OwnedInstance, OwnerScope, Provider,
+    ProviderError,
+};
+use tokio::process::Command;
+
+use crate::{
+    CONSOLE, LaunchOrder, NETWORK, NamespacesSettings, ORDER, USER_DATA,
+    error::NamespacesError,
+    instance::{InstanceDirectory, Presence, Record},
+    lock::StateLock,
+};
+
+/// The longest that the launcher may take; usually a hundredth of a second.
+const START_LIMIT: Duration = Duration::from_secs(10);
+/// The longest from a kill to the end of all processes.
+const END_LIMIT: Duration = Duration::from_secs(10);
+/// How often to look while waiting for the end.
+const LOOK_INTERVAL: Duration = Duration::from_millis(5);
+const LOCK: &str = "lock";
+const LAUNCHER_LOG: &str = "launcher.log";
+
+/// Launches guests in namespaces of this node.
+#[derive(Debug)]
+pub struct NamespacesProvider {
+    settings: NamespacesSettings,
+}
+
+impl NamespacesProvider {
+    /// Takes the settings and makes the state directory; guests that are there already are found again.
+    pub fn new(settings: NamespacesSettings) -> Result<Self, ProviderError> {
+        settings.check()?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&settings.state_dir)
+            .map_err(NamespacesError::file("make", &settings.state_dir))
+            .map_err(NamespacesError::during("open", settings.state_dir.display()))?;
+        tracing::warn!("guests run in namespaces of this node: nothing isolates them");
+        Ok(Self { settings })
+    }
+
+    async fn lock(&self) -> Result<StateLock, NamespacesError> {
+        StateLock::acquire(&self.settings.state_dir.join(LOCK)).await
+    }
+
+    async fn launch_locked(
+        &self,
+        lock: StateLock,
+        request: &LaunchRequest,
+    ) -> Result<Instance, ProviderError> {
+        let failed = || NamespacesError::during("launch", &request.token);
+        let directory = InstanceDirectory::of_token(&self.settings, &request.token);
+        match directory.presence().map_err(failed())? {
+            Presence::Absent => {}
+            Presence::Unfinished => directory.remove().map_err(failed())?,
+            // One token never gets a second guest: whoever asks again learns from `describe` that it ended.
+            Presence::Alive(record) | Presence::Ended(record) => return Ok(directory.instance(&record)),
+        }
+        let address = self.free_address().map_err(failed())?.ok_or_else(|| {
+            ProviderError::Capacity(format!("all addresses of {} are in use", self.settings.pool))
+        })?;
+        let record = self.write_files(&directory, request, address).map_err(failed())?;
+        let started = self.start(&directory, &lock).await;
+        if started.is_err() {
+            // The error says why; what stays would only hold the payload's secret until the next call.
+            directory.cgroup.kill().map_err(failed())?;
+            directory.remove().map_err(failed())?;
+        }
+        started.map_err(failed())?;
+        tracing::info!(token = %record.token, address = %record.address, "guest started");
+        Ok(directory.instance(&record))
+    }
+
+    fn free_address(&self) -> Result<Option<Ipv4Addr>, NamespacesError> {
+        let mut taken = Vec::new();
+        for directory in InstanceDirectory::all(&self.settings)? {
+            match directory.presence()? {
+                Presence::Absent | Presence::Ended(_) => {}
+                Presence::Unfinished => directory.remove()?,
+                Presence::Alive(record) => taken.push(record.address),
+            }
+        }
+        let mut addresses = self.settings.pool.addresses();
+        Ok(addresses.find(|address| !taken.contains(address)))
+    }
+
+    /// Makes the directory with everything that the launcher reads. The record comes last: with it, it counts.
+    fn write_files(
+        &self,
+        directory: &InstanceDirectory,
+        request: &LaunchRequest,
+        address: Ipv4Addr,
+    ) -> Result<Record, NamespacesError> {
+        let (settings, path) = (&self.settings, directory.path());
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .create(path)
+            .map_err(NamespacesError::file("make", path))?;
+        let network = serde_json::json!({
+            "address": format!("{address}/{}", settings.prefix_length),
+            "gateway": settings.gateway,
+            "mtu": settings.mtu,
+        });
+        let order = LaunchOrder {
+            guest: settings.guest.clone(),
+            cgroup: directory.cgroup.path().to_owned(),
+            bridge: settings.bridge.clone(),
+            device: directory.device(),
+            mac: mac_address(address),
+            mtu: settings.mtu,
+        };
+        let order = serde_json::to_vec(&order).expect("an order is plain data");
+        write_private(&path.join(NETWORK), network.to_string().as_bytes())?;
+        write_private(&path.join(USER_DATA), &request.payload)?;
+        write_private(&path.join(ORDER), &order)?;
+        let record = Record {
+            token: request.token.clone(),
+            owner: request.owner.clone(),
+            address,
+        };
+        directory.write_record(&record)?;
+        Ok(record)
+    }
+
+    /// Runs the launcher to its end. Dropped at any point, it leaves a launcher that still holds the lock, or none.
+    async fn start(&self, directory: &InstanceDirectory, lock: &StateLock) -> Result<(), NamespacesError> {
+        directory.cgroup.make()?;
+        let log = directory.path().join(LAUNCHER_LOG);
+        let log = fs::File::create(&log).map_err(NamespacesError::file("make", &log))?;
+        let launcher = &self.settings.launcher;
+        let mut child = Command::new(launcher)
+            .current_dir(directory.path())
+            .stdin(lock.share(&self.settings.state_dir.join(LOCK))?)
+            .stdout(Stdio::null())
+            .stderr(Stdio::from(log))
+            .spawn()
+            .map_err(NamespacesError::file("run", launcher))?;
+        let ended = tokio::time::timeout(START_LIMIT, child.wait()).await;
+        let status = ended
+            .map_err(|_| NamespacesError::NotStarted(START_LIMIT))?
+            .map_err(NamespacesError::file("wait for", launcher))?;
+        if !status.success() {
+            let message = directory.tail(LAUNCHER_LOG);
+            return Err(NamespacesError::Launcher { status, message });
+        }
+        directory.remove_user_data()
+    }
+
+    /// Takes one step towards the end: whether there is nothing left.
+    async fn end_step(&self, directory: &InstanceDirectory) -> Result<bool, NamespacesError> {
+        let _lock = self.lock().await?;
+        match directory.presence()? {
+            Presence::Absent => Ok(true),
+            Presence::Unfinished | Presence::Ended(_) => directory.remove().map(|()| true),
+            Presence::Alive(_) => directory.cgroup.kill().map(|()| false),
+        }
+    }
+
+    async fn presence(&self, directory: &InstanceDirectory) -> Result<Presence, NamespacesError> {
+        let _lock = self.lock().await?;
+        directory.presence()
+    }
+
+    async fn list_locked(&self, scope: &OwnerScope) -> Result<Vec<OwnedInstance>, NamespacesError> {
+        let _lock = self.lock().await?;
+        let mut found = Vec::new();
+        for directory in InstanceDirectory::all(&self.settings)? {
+            match directory.presence()? {
+                Presence::Alive(record) if scope.contains(&record.owner) => {
+                    found.push(directory.owned(record));
+                }
+                Presence::Alive(_) | Presence::Absent | Presence::Unfinished | Presence::Ended(_) => {}
+            }
+        }
+        Ok(found)
+    }
+}
+
+#[async_trait]
+impl Provider for NamespacesProvider {
+    async fn launch(&self, request: &LaunchRequest) -> Result<Instance, ProviderError> {
+        let lock = self.lock().await;
+        let lock = lock.map_err(NamespacesError::during("launch", &request.token))?;
+        self.launch_locked(lock, request).await
+    }
+
+    async fn find(&self, token: &LaunchToken) -> Result<Option<Instance>, ProviderError> {
+        let directory = InstanceDirectory::of_token(&self.settings, token);
+        let presence = self.presence(&directory).await;
+        Ok(match presence.map_err(NamespacesError::during("find", token))? {
+            Presence::Alive(record) => Some(directory.instance(&record)),
+            Presence::Absent | Presence::Unfinished | Presence::Ended(_) => None,
+        })
+    }
+
+    async fn describe(&self, id: &InstanceId) -> Result<InstanceStatus, ProviderError> {
+        let Some(directory) = InstanceDirectory::of_id(&self.settings, id) else {
+            return Ok(InstanceStatus::Gone("no such instance".to_owned()));
+        };
+        let presence = self.presence(&directory).await;
+        Ok(match presence.map_err(NamespacesError::during("describe", id))? {
+            Presence::Alive(_) => InstanceStatus::Alive,
+            Presence::Absent => InstanceStatus::Gone("no such instance".to_owned()),
+            Presence::Unfinished => InstanceStatus::Gone("the guest never started".to_owned()),
+            Presence::Ended(_) => {
+                InstanceStatus::Gone(format!("the guest ended: {}", directory.tail(CONSOLE)))
+            }
+        })
+    }
+
+    async fn terminate(&self, id: &InstanceId) -> Result<(), ProviderError> {
+        let Some(directory) = InstanceDirectory::of_id(&self.settings, id) else {
+            return Ok(());
+        };
+        let deadline = Instant::now() + END_LIMIT;
+        while !self
+            .end_step(&directory)
+            .await
+            .map_err(NamespacesError::during("terminate", id))?
+        {
+            if Instant::now() > deadline {
+                return Err(ProviderError::StillAlive(id.clone()));
+            }
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+        Ok(())
+    }
+
+    async fn list(&self, scope: &OwnerScope) -> Result<Vec<OwnedInstance>, ProviderError> {
+        self.list_locked(scope)
+            .await
+            .map_err(NamespacesError::during("list", &scope.cluster))
+    }
+
+    async fn console_tail(&self, id: &InstanceId) -> Option<String> {
+        let directory = InstanceDirectory::of_id(&self.settings, id)?;
+        directory.path().exists().then(|| directory.tail(CONSOLE))
+    }
+}
+
+/// A locally administered address from the guest's IP address: the same for the next guest with this IP address, so that
+/// no neighbour's cache goes stale. The second byte tells it from those of other local providers.
+fn mac_address(address: Ipv4Addr) -> [u8; 6] {
+    let [a, b, c, d] = address.octets();
+    [0x02, 0x51, a, b, c, d]
+}
+
+fn write_private(path: &Path, bytes: &[u8]) -> Result<(), NamespacesError> {
+    fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .and_then(|mut file| file.write_all(bytes))
+        .map_err(NamespacesError::file("write", path))
+}
