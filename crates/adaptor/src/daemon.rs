@@ -6,7 +6,7 @@ use clap::Parser;
 use peerpods_proto::{hypervisor_ttrpc::create_hypervisor, shim_settings::ShimSettings};
 use peerpods_provider::OwnerScope;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 use ttrpc::asynchronous::Server;
 
 use crate::{
@@ -24,12 +24,7 @@ const BLOCKING_THREADS: usize = 4;
 /// Runs the daemon until SIGTERM or SIGINT; VMs go on without it.
 pub fn main() -> ExitCode {
     let settings = Settings::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(false)
-        .init();
+    log_to_standard_error();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS)
@@ -48,6 +43,16 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Logs as `RUST_LOG` says: a level, or levels of modules, separated by commas.
+fn log_to_standard_error() {
+    let asked = std::env::var("RUST_LOG").ok().and_then(|text| text.parse().ok());
+    let filter: Targets = asked.unwrap_or_else(|| Targets::new().with_default(tracing::Level::INFO));
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(io::stderr)
+        .with_ansi(false);
+    tracing_subscriber::registry().with(lines).with(filter).init();
 }
 
 /// What ends the daemon: an administrator has to do something about it.

@@ -11,7 +11,8 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     time::timeout,
 };
-use tracing_subscriber::EnvFilter;
+use tracing::Level;
+use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 use ttrpc::asynchronous::{Server, transport::Listener};
 
 use crate::{command_line::CommandLine, error::Error, events::Publisher, service, shim::Shim};
@@ -100,12 +101,15 @@ fn take_listener() -> Result<UnixListener, Error> {
     Ok(UnixListener::from(listener))
 }
 
+/// Logs as `PEERPODS_SHIM_LOG` says: a level, or levels of modules, separated by commas.
 fn log_to_standard_error(debug: bool) {
-    let default = if debug { "debug" } else { "info" };
-    let filter = EnvFilter::try_from_env("PEERPODS_SHIM_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let default = if debug { Level::DEBUG } else { Level::INFO };
+    let asked = std::env::var("PEERPODS_SHIM_LOG")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    let filter: Targets = asked.unwrap_or_else(|| Targets::new().with_default(default));
+    let lines = tracing_subscriber::fmt::layer()
         .with_ansi(false)
-        .with_writer(io::stderr)
-        .init();
+        .with_writer(io::stderr);
+    tracing_subscriber::registry().with(lines).with(filter).init();
 }

@@ -5,6 +5,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use rustix::pipe::fcntl_setpipe_size;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::unix::pipe,
@@ -17,8 +18,10 @@ use crate::{
     error::Error,
 };
 
-/// One read or write: half of what a pipe holds.
-const BUFFER: u32 = 32 << 10;
+/// One write of input: half of what a pipe holds.
+const INPUT_BYTES: usize = 32 << 10;
+/// One read of output: what the guest's pipe holds.
+const OUTPUT_BYTES: u32 = 256 << 10;
 /// How long a killed process's output may wait for a reader that does not read.
 const STALL_TIME: Duration = Duration::from_secs(10);
 /// How long input that is to be closed may wait for a writer that does not close its end.
@@ -99,7 +102,10 @@ fn sender(address: &str) -> Result<Option<pipe::Sender>, Error> {
         return Ok(None);
     };
     let fifo = pipe::OpenOptions::new().read_write(true).open_sender(&path);
-    fifo.map(Some).map_err(Error::file("open the fifo", path))
+    let fifo = fifo.map_err(Error::file("open the fifo", path))?;
+    // A larger pipe wakes its reader less often; one that stays as it is is slower, and nothing else.
+    let _ = fcntl_setpipe_size(&fifo, OUTPUT_BYTES as usize);
+    Ok(Some(fifo))
 }
 
 impl Opened {
@@ -150,8 +156,9 @@ async fn drain(
     let Some(mut fifo) = fifo else { return };
     // Once nobody takes the output of a killed process, the rest is read and dropped.
     let mut reader_left = false;
+    let mut next = agent.read(process, from, OUTPUT_BYTES).await;
     loop {
-        let data = match agent.read(process, from, BUFFER).await {
+        let data = match next {
             Ok(data) if data.is_empty() => return,
             Ok(data) => data,
             Err(error) => {
@@ -159,13 +166,16 @@ async fn drain(
                 return;
             }
         };
-        if reader_left {
-            continue;
-        }
-        tokio::select! {
-            written = fifo.write_all(&data) => reader_left = written.is_err(),
-            () = stalled(&mut wish) => reader_left = true,
-        }
+        // The next piece is on its way while this one is delivered.
+        let delivery = async {
+            if !reader_left {
+                tokio::select! {
+                    written = fifo.write_all(&data) => reader_left = written.is_err(),
+                    () = stalled(&mut wish) => reader_left = true,
+                }
+            }
+        };
+        (next, ()) = tokio::join!(agent.read(process, from, OUTPUT_BYTES), delivery);
     }
 }
 
@@ -184,7 +194,7 @@ async fn feed(
     mut fifo: pipe::Receiver,
     mut input: watch::Receiver<Input>,
 ) {
-    let mut buffer = vec![0; BUFFER as usize];
+    let mut buffer = vec![0; INPUT_BYTES];
     loop {
         let size = tokio::select! {
             read = fifo.read(&mut buffer) => read.unwrap_or(0),

@@ -8,7 +8,7 @@ use std::{
 
 use rustix::{
     fs::{OFlags, fcntl_getfl, fcntl_setfl},
-    pipe::{PipeFlags, pipe_with},
+    pipe::{PipeFlags, fcntl_setpipe_size, pipe_with},
     termios::{Winsize, tcsetwinsize},
 };
 use tokio::{
@@ -19,6 +19,11 @@ use tokio::{
 
 use super::unsafe_register::register;
 use crate::error::GuestError;
+
+/// What a process's output may hold until it is read: four times what a pipe holds by itself.
+const OUTPUT_PIPE_BYTES: usize = 256 << 10;
+/// The kernel's line discipline gives no more at once.
+const TERMINAL_READ_BYTES: usize = 4096;
 
 /// What a process gets: its ends of its streams. With a terminal it gets them from libcontainer.
 #[derive(Default)]
@@ -60,6 +65,8 @@ impl Stdio {
     pub(crate) fn pipes() -> Result<(Self, ChildEnds), GuestError> {
         let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(GuestError::system("make a pipe"));
         let ((stdin, input), (output, stdout), (error, stderr)) = (pipe()?, pipe()?, pipe()?);
+        // A pipe that holds more is read in fewer round trips; one that does not is slower, and nothing else.
+        let _ = fcntl_setpipe_size(&output, OUTPUT_PIPE_BYTES);
         let receiver = |fd| pipe::Receiver::from_owned_fd(fd).map_err(GuestError::system("read a pipe"));
         let stdio = Self {
             input: Mutex::new(Input::Pipe(
@@ -98,26 +105,29 @@ impl Stdio {
             Stream::Output => self.output.lock().await,
             Stream::Error => self.error.lock().await,
         };
-        let mut bytes = vec![0; limit];
         let read = match &mut *output {
-            Output::Closed => Ok(0),
-            Output::Pipe(receiver) => receiver.read(&mut bytes).await,
+            Output::Closed => Ok(Vec::new()),
+            Output::Pipe(receiver) => read_pipe(receiver, limit).await,
             Output::Terminal(terminal) => {
+                let mut bytes = vec![0; limit.min(TERMINAL_READ_BYTES)];
                 let read = terminal
                     .async_io(Interest::READABLE, |fd| Ok(rustix::io::read(fd, &mut bytes[..])?))
                     .await;
-                match read {
+                let length = match read {
                     // No process has the terminal open any more.
                     Err(error) if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => Ok(0),
                     read => read,
-                }
+                };
+                length.map(|length| {
+                    bytes.truncate(length);
+                    bytes
+                })
             }
         };
-        let length = read.map_err(GuestError::system("read the process's output"))?;
-        if length == 0 {
+        let bytes = read.map_err(GuestError::system("read the process's output"))?;
+        if bytes.is_empty() {
             *output = Output::Closed;
         }
-        bytes.truncate(length);
         Ok(bytes)
     }
 
@@ -166,6 +176,15 @@ impl Stdio {
         };
         closed(&self.output) && closed(&self.error)
     }
+}
+
+/// Reads what is there, up to `limit`, in memory of just that size.
+async fn read_pipe(receiver: &mut pipe::Receiver, limit: usize) -> io::Result<Vec<u8>> {
+    receiver.readable().await?;
+    let there = usize::try_from(rustix::io::ioctl_fionread(&*receiver)?).unwrap_or(limit);
+    let mut bytes = Vec::with_capacity(there.clamp(1, limit));
+    receiver.read_buf(&mut bytes).await?;
+    Ok(bytes)
 }
 
 async fn write_terminal(terminal: &AsyncFd<OwnedFd>, mut bytes: &[u8]) -> io::Result<()> {
