@@ -351,6 +351,11 @@ impl Provider for QemuProvider {
     async fn ended(&self, id: &InstanceId) {
         if let Some(directory) = InstanceDirectory::of_id(&self.settings.state_dir, id) {
             qmp::ended(directory.path()).await;
+            // QEMU closes its sockets, and then ends.
+            let deadline = Instant::now() + END_LIMIT;
+            while lock::is_held(&directory.alive()).unwrap_or(false) && Instant::now() < deadline {
+                tokio::time::sleep(LOOK_INTERVAL).await;
+            }
         }
     }
 

@@ -16,7 +16,7 @@ use containerd_shim_protos::{
     topics,
 };
 use protobuf::{
-    MessageFull,
+    Message,
     well_known_types::{any::Any, timestamp::Timestamp},
 };
 use tokio::{
@@ -35,13 +35,28 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// How long a shim that is asked to end still tries to deliver.
 const FLUSH_TIME: Duration = Duration::from_secs(5);
 
-/// An event of the task API, which knows its topic.
-pub(crate) trait Event: MessageFull {
+/// An event of the task API, which knows its topic and its name. The name could be had from the message's description of
+/// itself; but with one of them all of them, and what reads them, would be in the program.
+pub(crate) trait Event: Message {
     const TOPIC: &'static str;
+    const FULL_NAME: &'static str;
 }
 
 macro_rules! events {
-    ($($event:ty => $topic:ident),* $(,)?) => { $(impl Event for $event { const TOPIC: &'static str = topics::$topic; })* };
+    ($($event:ident => $topic:ident),* $(,)?) => {
+        $(impl Event for $event {
+            const TOPIC: &'static str = topics::$topic;
+            const FULL_NAME: &'static str = concat!("containerd.events.", stringify!($event));
+        })*
+
+        #[cfg(test)]
+        #[test]
+        fn names_are_those_of_the_messages() {
+            use protobuf::MessageFull;
+
+            $(assert_eq!(<$event as Event>::FULL_NAME, $event::descriptor().full_name());)*
+        }
+    };
 }
 
 events! {
@@ -83,15 +98,14 @@ impl Publisher {
     }
 
     pub(crate) fn publish<E: Event>(&self, event: E) {
-        tracing::debug!(topic = E::TOPIC, %event, "event");
+        tracing::debug!(topic = E::TOPIC, "event");
         let Ok(value) = event.write_to_bytes() else { return };
-        let descriptor = E::descriptor();
         let envelope = Envelope {
             timestamp: Some(timestamp(SystemTime::now())).into(),
             namespace: self.namespace.clone(),
             topic: E::TOPIC.to_owned(),
             event: Some(Any {
-                type_url: descriptor.full_name().to_owned(),
+                type_url: E::FULL_NAME.to_owned(),
                 value,
                 ..Any::default()
             })

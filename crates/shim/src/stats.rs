@@ -4,13 +4,17 @@ use std::{collections::HashMap, path::Path};
 
 use containerd_shim_protos::{cgroups::metrics as v1, cgroups_v2::metrics as v2};
 use peerpods_proto::agent::{CgroupStats, MemoryData, NetworkStats, StatsContainerResponse};
-use protobuf::{MessageFull, well_known_types::any::Any};
+use protobuf::{Message, well_known_types::any::Any};
 
 use crate::error::Error;
 
 /// Exists where the node has the unified hierarchy.
 const UNIFIED: &str = "/sys/fs/cgroup/cgroup.controllers";
 const NANOSECONDS_PER_MICROSECOND: u64 = 1000;
+
+/// The names of the two messages.
+const FIRST: &str = "io.containerd.cgroups.v1.Metrics";
+const SECOND: &str = "io.containerd.cgroups.v2.Metrics";
 
 /// The two forms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,20 +37,19 @@ impl CgroupVersion {
 pub(crate) fn metrics(response: &StatsContainerResponse, version: CgroupVersion) -> Result<Any, Error> {
     let stats = response.cgroup_stats.get_or_default();
     match version {
-        CgroupVersion::V1 => any(&first(stats, &response.network_stats)),
-        CgroupVersion::V2 => any(&second(stats)),
+        CgroupVersion::V1 => any(FIRST, &first(stats, &response.network_stats)),
+        CgroupVersion::V2 => any(SECOND, &second(stats)),
     }
 }
 
-fn any<M: MessageFull>(message: &M) -> Result<Any, Error> {
+fn any(name: &str, message: &impl Message) -> Result<Any, Error> {
     let value = message.write_to_bytes().map_err(|error| Error::Invalid {
         field: "stats",
         problem: error.to_string(),
     })?;
     // `Any::pack` would prefix the name with a host, which containerd does not look up.
-    let type_url = M::descriptor().full_name().to_owned();
     Ok(Any {
-        type_url,
+        type_url: name.to_owned(),
         value,
         ..Any::default()
     })
@@ -228,6 +231,14 @@ mod tests {
             cgroup_stats: Some(stats).into(),
             ..Default::default()
         }
+    }
+
+    #[test]
+    fn names_are_those_of_the_messages() {
+        use protobuf::MessageFull;
+
+        assert_eq!(FIRST, v1::Metrics::descriptor().full_name());
+        assert_eq!(SECOND, v2::Metrics::descriptor().full_name());
     }
 
     #[test]
