@@ -19,7 +19,7 @@ use super::{
     storage,
 };
 use crate::{
-    container::{ContainerId, Processes, Stream, Usage, apply_sysctls},
+    container::{ContainerId, ProcessId, Processes, Stream, Usage, apply_sysctls},
     error::GuestError,
 };
 
@@ -164,11 +164,11 @@ impl Service {
 }
 
 /// The process that a request means: stock shims name the first one by the container's id, or not at all.
-fn exec_of(container: &str, exec: &str) -> Result<Option<ContainerId>, GuestError> {
+fn exec_of(container: &str, exec: &str) -> Result<Option<ProcessId>, GuestError> {
     if exec.is_empty() || exec == container {
         Ok(None)
     } else {
-        ContainerId::parse(exec).map(Some)
+        ProcessId::parse(exec).map(Some)
     }
 }
 
@@ -265,7 +265,7 @@ impl AgentService for Service {
         };
         let spec =
             process_from_wire(request.process.as_ref().ok_or_else(missing)?).map_err(GuestError::from)?;
-        let id = ContainerId::parse(&request.exec_id)?;
+        let id = ProcessId::parse(&request.exec_id)?;
         let found = self.find(&request.container_id)?;
         found.workload()?.exec(&self.sandbox, id, spec).await?;
         Ok(Empty::new())
