@@ -27,12 +27,15 @@ pub(crate) fn test() -> Result<()> {
     let scenarios = step("scenarios on the real Kubernetes", || {
         scenarios_of("scenarios", "2")
     });
+    let compatible = step("what stock Kata shims call, on the same bed", || {
+        scenarios_of("compatible", "2")
+    });
     // Each of these disturbs every pod of the node.
     let disruptions = step("disruptions, one at a time", || scenarios_of("disruptions", "1"));
     if !was_up {
         step("test bed down", testbed::down)?;
     }
-    scenarios.and(disruptions)
+    scenarios.and(compatible).and(disruptions)
 }
 
 /// Runs one program of scenarios on the bed that is up.
