@@ -4,6 +4,7 @@ mod container;
 mod copy;
 mod forward;
 mod health;
+mod limit;
 mod pod_network;
 mod publish;
 mod sandbox;

@@ -6,7 +6,7 @@ use peerpods_proto::agent_ttrpc::{create_agent_service, create_health};
 use peerpods_tunnel::channel::AgentListener;
 use ttrpc::asynchronous::{Server, transport::Listener};
 
-use super::{Sandbox, service::Service, unsupported};
+use super::{Sandbox, limit::limit, service::Service, unsupported};
 use crate::{
     error::GuestError,
     lease::{Lease, Leased},
@@ -31,6 +31,8 @@ pub(crate) async fn serve(
     let service = Arc::new(Service { sandbox });
     let mut agent = create_agent_service(service.clone());
     unsupported::leave_out(&mut agent);
+    // The health service is not limited: an agent that is busy is alive.
+    limit(&mut agent);
     let mut server = Server::new().add_listener(Listener::new(connections));
     server = server
         .register_service(agent)

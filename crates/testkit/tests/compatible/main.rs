@@ -17,6 +17,7 @@ mod agent;
 mod container;
 mod files;
 mod go_shim;
+mod hostile;
 mod hypervisor;
 mod network;
 mod node;
