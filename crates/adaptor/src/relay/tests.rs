@@ -1,13 +1,17 @@
 //! The relay between shims that are sockets and a VM that is a real agent port, which says back what it is told.
 
 use std::{
+    fs::File,
     net::{Ipv4Addr, SocketAddr},
+    os::fd::AsRawFd,
     path::PathBuf,
+    process::Command,
     sync::atomic::{AtomicUsize, Ordering},
 };
 
 use peerpods_proto::payload::JoinSecret;
 use peerpods_tunnel::channel::{AgentListener, ClientIdentity, ForwardListener, ListenerConfig, join};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::AsyncReadExt;
 
 use super::*;
@@ -197,4 +201,39 @@ async fn a_relay_that_goes_takes_its_connections_along() {
     ends(&mut silent).await;
     lab.wait_open(0).await;
     assert!(UnixStream::connect(&lab.socket).await.is_err());
+}
+
+#[tokio::test]
+async fn a_lack_of_descriptors_lets_new_connections_wait_and_ends_none() {
+    // The limit is one of the whole process, so this test has one of its own.
+    const ALONE: &str = "PEERPODS_TEST_ALONE";
+    if std::env::var_os(ALONE).is_none() {
+        let mut alone = Command::new(std::env::current_exe().unwrap());
+        alone.args([
+            "--exact",
+            "relay::tests::a_lack_of_descriptors_lets_new_connections_wait_and_ends_none",
+        ]);
+        let output = alone.env(ALONE, "1").output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && text.contains("1 passed"), "{text}");
+        return;
+    }
+    let lab = Lab::new().await;
+    let mut before = lab.shim().await;
+    talk(&mut before, b"one").await;
+    let usual = getrlimit(Resource::Nofile);
+    // One descriptor is left, which the shim's own end takes.
+    let lowest_free = u64::try_from(File::open("/dev/null").unwrap().as_raw_fd()).unwrap();
+    let short = Rlimit {
+        current: Some(lowest_free + 1),
+        ..usual
+    };
+    setrlimit(Resource::Nofile, short).unwrap();
+    let mut waiting = lab.shim().await;
+    assert!(timeout(WATCH, waiting.read(&mut [0])).await.is_err());
+    talk(&mut before, b"two").await;
+    assert_eq!(lab.open.load(Ordering::Relaxed), 1);
+
+    setrlimit(Resource::Nofile, usual).unwrap();
+    talk(&mut waiting, b"three").await;
 }
