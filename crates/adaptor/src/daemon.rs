@@ -1,6 +1,6 @@
 //! The daemon's life: settings, journal, replay, service, end.
 
-use std::{fs, io, path::Path, process::ExitCode, sync::Arc};
+use std::{fs, io, os::unix::fs::PermissionsExt, path::Path, process::ExitCode, sync::Arc};
 
 use clap::Parser;
 use peerpods_proto::{hypervisor_ttrpc::create_hypervisor, shim_settings::ShimSettings};
@@ -17,6 +17,9 @@ use crate::{
     service::{Identity, Service},
     settings::Settings,
 };
+
+/// Whoever reaches the socket makes VMs: that is root, whatever the socket's folder allows.
+const SOCKET_MODE: u32 = 0o600;
 
 /// Runs the daemon until SIGTERM or SIGINT; VMs go on without it.
 pub fn main() -> ExitCode {
@@ -128,6 +131,8 @@ fn listen(socket: &Path, service: Service) -> Result<Server, Fatal> {
     let address = format!("unix://{}", socket.display());
     let failed = Fatal::of::<ttrpc::Error>("listen on the socket");
     let mut server = Server::new().bind(&address).map_err(failed)?;
+    fs::set_permissions(socket, fs::Permissions::from_mode(SOCKET_MODE))
+        .map_err(Fatal::of("keep others from the socket"))?;
     server = server.register_service(create_hypervisor(Arc::new(service)));
     Ok(server)
 }
