@@ -109,7 +109,7 @@ async fn run(settings: Settings) -> Result<(), Fatal> {
     };
     tokio::spawn(async move { end_orphans(&node, &sandboxes, &scope).await });
     wait_for_the_end().await?;
-    server.disconnect().await;
+    end(server).await;
     Ok(())
 }
 
@@ -137,6 +137,14 @@ fn listen(socket: &Path, service: Service) -> Result<Server, Fatal> {
     Ok(server)
 }
 
+/// Takes no more connections, and lets the calls that are under way come to their end where that is near. The listener goes
+/// first: it counts as a connection, which would never end.
+async fn end(mut server: Server) {
+    if let Err(error) = server.shutdown().await {
+        tracing::debug!(error = chain(&error), "not every shim was told");
+    }
+}
+
 async fn wait_for_the_end() -> Result<(), Fatal> {
     let on = |kind| signal(kind).map_err(Fatal::of("wait for signals"));
     let (mut terminate, mut interrupt) = (on(SignalKind::terminate())?, on(SignalKind::interrupt())?);
@@ -146,4 +154,30 @@ async fn wait_for_the_end() -> Result<(), Fatal> {
     }
     tracing::info!("ending; VMs go on");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::{io::AsyncReadExt, net::UnixStream, time::timeout};
+
+    use super::*;
+
+    /// Far below the 10 s for which the server waits for connections that do not end.
+    const LIMIT: Duration = Duration::from_secs(3);
+
+    #[tokio::test]
+    async fn idle_shims_do_not_hold_up_the_end() {
+        let folder = tempfile::Builder::new().prefix("pp").tempdir_in("/tmp").unwrap();
+        let socket = folder.path().join("hypervisor.sock");
+        let mut server = Server::new()
+            .bind(&format!("unix://{}", socket.display()))
+            .unwrap();
+        server.start().await.unwrap();
+        let mut shim = UnixStream::connect(&socket).await.unwrap();
+        timeout(LIMIT, end(server)).await.expect("it ends at once");
+        assert!(matches!(shim.read(&mut [0]).await, Ok(0) | Err(_)));
+        assert!(UnixStream::connect(&socket).await.is_err());
+    }
 }
