@@ -15,10 +15,10 @@ use ttrpc::{
 };
 
 use crate::{
-    agent::{Agent, Process, TERM},
+    agent::{Agent, Process, TERM, code},
     container::workload,
     hypervisor::Hypervisor,
-    pod::{GO_START_DEADLINE, Pod},
+    pod::Pod,
 };
 
 const HYPERVISOR: &str = "/run/peerpod/hypervisor.sock";
@@ -43,10 +43,7 @@ on_node! {
 
 on_node! {
     async fn the_agent_serves_on_whatever_one_connection_sends() {
-        let pod = Pod::new("hostile-agent");
-        let hypervisor = Hypervisor::connect().await;
-        let socket = pod.create_vm(&hypervisor).await.unwrap();
-        hypervisor.start_vm(&pod.id, GO_START_DEADLINE).await.unwrap();
+        let (_pod, socket) = Pod::boot("hostile-agent").await;
         let opened = open_badly(&socket).await;
         assert_eq!(refused(&socket, "grpc.AgentService").await, EXPECTED);
         let agent = timeout(LIMIT, Agent::connect(&socket)).await.unwrap();
@@ -57,10 +54,7 @@ on_node! {
 
 on_node! {
     async fn thousands_of_requests_at_once_are_bounded_and_end_with_their_connection() {
-        let pod = Pod::new("flood");
-        let hypervisor = Hypervisor::connect().await;
-        let socket = pod.create_vm(&hypervisor).await.unwrap();
-        hypervisor.start_vm(&pod.id, GO_START_DEADLINE).await.unwrap();
+        let (pod, socket) = Pod::boot("flood").await;
         let agent = Agent::connect(&socket).await;
         agent.create_sandbox(&pod.id, &pod.name).await.unwrap();
         let container = "a".repeat(64);
@@ -74,8 +68,9 @@ on_node! {
             waiting.spawn(async move { flooding.wait(Process { container: &container, exec: "" }).await });
         }
         for _ in REQUESTS_LIMIT..FLOOD {
-            let answer = timeout(LIMIT, waiting.join_next()).await.expect("what is too much is refused at once");
-            assert_eq!(crate::agent::code(answer.unwrap().unwrap()), Code::RESOURCE_EXHAUSTED);
+            let answer = timeout(LIMIT, waiting.join_next()).await;
+            let answer = answer.expect("what is too much is refused at once").unwrap();
+            assert_eq!(code(answer.unwrap()), Code::RESOURCE_EXHAUSTED);
         }
         // An agent that is busy is alive.
         timeout(LIMIT, agent.check()).await.unwrap().unwrap();

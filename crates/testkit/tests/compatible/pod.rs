@@ -45,12 +45,18 @@ impl Pod {
             .await
     }
 
-    /// A pod whose VM runs, with its sandbox made and its agent connected: for tests of what comes after.
-    pub(crate) async fn start(name: &str) -> (Self, Agent) {
+    /// A pod whose VM runs, and the agent's socket.
+    pub(crate) async fn boot(name: &str) -> (Self, String) {
         let pod = Self::new(name);
         let hypervisor = Hypervisor::connect().await;
         let socket = pod.create_vm(&hypervisor).await.unwrap();
         hypervisor.start_vm(&pod.id, GO_START_DEADLINE).await.unwrap();
+        (pod, socket)
+    }
+
+    /// A pod whose VM runs, with its sandbox made and its agent connected: for tests of what comes after.
+    pub(crate) async fn start(name: &str) -> (Self, Agent) {
+        let (pod, socket) = Self::boot(name).await;
         let agent = Agent::connect(&socket).await;
         agent.create_sandbox(&pod.id, &pod.name).await.unwrap();
         (pod, agent)

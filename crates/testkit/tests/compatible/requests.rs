@@ -49,7 +49,8 @@ on_node! {
 on_node! {
     async fn the_pods_network_and_the_vm_are_described() {
         let (pod, agent) = Pod::start("described").await;
-        let interfaces = agent.service.list_interfaces(soon(), &api::ListInterfacesRequest::new()).await.unwrap();
+        let request = api::ListInterfacesRequest::new();
+        let interfaces = agent.service.list_interfaces(soon(), &request).await.unwrap();
         let interface = &interfaces.Interfaces[0];
         assert_eq!((interface.name.as_str(), interface.mtu), ("eth0", 8951));
         let address = &interface.IPAddresses[0];
