@@ -30,12 +30,15 @@ pub(crate) fn test() -> Result<()> {
         scenarios_of("scenarios", "2")
     });
     let soak = step("soak, in short", || scenarios_of("soak", "1"));
+    let compatible = step("what stock Kata shims call, on the same bed", || {
+        scenarios_of("compatible", "2")
+    });
     // Each of these disturbs every pod of the node.
     let disruptions = step("disruptions, one at a time", || scenarios_of("disruptions", "1"));
     if !was_up {
         step("test bed down", testbed::down)?;
     }
-    scenarios.and(soak).and(disruptions)
+    scenarios.and(soak).and(compatible).and(disruptions)
 }
 
 /// `make soak`: the whole of what `test` does in short, on the bed that is up.

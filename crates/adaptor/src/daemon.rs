@@ -1,6 +1,6 @@
 //! The daemon's life: settings, journal, replay, service, end.
 
-use std::{fs, io, path::Path, process::ExitCode, sync::Arc};
+use std::{fs, io, os::unix::fs::PermissionsExt, path::Path, process::ExitCode, sync::Arc};
 
 use clap::Parser;
 use peerpods_proto::{hypervisor_ttrpc::create_hypervisor, shim_settings::ShimSettings};
@@ -20,6 +20,8 @@ use crate::{
 
 /// For the journal, which writes one record at a time, and for reading files: more would only wait for the disk.
 const BLOCKING_THREADS: usize = 4;
+/// Whoever reaches the socket makes VMs: that is root, whatever the socket's folder allows.
+const SOCKET_MODE: u32 = 0o600;
 
 /// Runs the daemon until SIGTERM or SIGINT; VMs go on without it.
 pub fn main() -> ExitCode {
@@ -117,7 +119,7 @@ async fn run(settings: Settings) -> Result<(), Fatal> {
     };
     tokio::spawn(async move { end_orphans(&node, &sandboxes, &scope).await });
     wait_for_the_end().await?;
-    server.disconnect().await;
+    end(server).await;
     Ok(())
 }
 
@@ -139,8 +141,18 @@ fn listen(socket: &Path, service: Service) -> Result<Server, Fatal> {
     let address = format!("unix://{}", socket.display());
     let failed = Fatal::of::<ttrpc::Error>("listen on the socket");
     let mut server = Server::new().bind(&address).map_err(failed)?;
+    fs::set_permissions(socket, fs::Permissions::from_mode(SOCKET_MODE))
+        .map_err(Fatal::of("keep others from the socket"))?;
     server = server.register_service(create_hypervisor(Arc::new(service)));
     Ok(server)
+}
+
+/// Takes no more connections, and lets the calls that are under way come to their end where that is near. The listener goes
+/// first: it counts as a connection, which would never end.
+async fn end(mut server: Server) {
+    if let Err(error) = server.shutdown().await {
+        tracing::debug!(error = chain(&error), "not every shim was told");
+    }
 }
 
 async fn wait_for_the_end() -> Result<(), Fatal> {
@@ -152,4 +164,30 @@ async fn wait_for_the_end() -> Result<(), Fatal> {
     }
     tracing::info!("ending; VMs go on");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::{io::AsyncReadExt, net::UnixStream, time::timeout};
+
+    use super::*;
+
+    /// Far below the 10 s for which the server waits for connections that do not end.
+    const LIMIT: Duration = Duration::from_secs(3);
+
+    #[tokio::test]
+    async fn idle_shims_do_not_hold_up_the_end() {
+        let folder = tempfile::Builder::new().prefix("pp").tempdir_in("/tmp").unwrap();
+        let socket = folder.path().join("hypervisor.sock");
+        let mut server = Server::new()
+            .bind(&format!("unix://{}", socket.display()))
+            .unwrap();
+        server.start().await.unwrap();
+        let mut shim = UnixStream::connect(&socket).await.unwrap();
+        timeout(LIMIT, end(server)).await.expect("it ends at once");
+        assert!(matches!(shim.read(&mut [0]).await, Ok(0) | Err(_)));
+        assert!(UnixStream::connect(&socket).await.is_err());
+    }
 }

@@ -3,19 +3,24 @@
 //! Our own shim does not come by here: it dials the VM itself. A stock shim opens two connections, the second of which
 //! stays silent for ever; each gets a connection of its own to the agent.
 
-use std::{io, path::Path, path::PathBuf, sync::Arc};
+use std::{io, path::Path, path::PathBuf, sync::Arc, time::Duration};
 
 use peerpods_tunnel::channel::{Connection, connect};
 use tokio::{
-    io::copy_bidirectional,
+    io::{AsyncWriteExt, copy, split},
     net::{UnixListener, UnixStream},
     task::{JoinHandle, JoinSet},
+    time::{sleep, timeout},
 };
 
 use crate::sandbox::chain;
 
-/// Far more connections than any shim opens.
+/// Far more connections than any shim opens; further ones wait until one of these ends.
 const CONNECTIONS_LIMIT: usize = 32;
+/// How long no connection is taken after one could not be: until the process has descriptors again, say.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long the VM is told that a connection ends: one that does not take it in has gone, or will see it by itself.
+const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
 
 /// The socket cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -62,9 +67,10 @@ async fn accept(listener: UnixListener, connection: Arc<Connection>) {
                 Ok((shim, _)) => {
                     relayed.spawn(relay(shim, connection.clone()));
                 }
+                // Those that are relayed go on.
                 Err(error) => {
-                    tracing::warn!(%error, "the agent's socket takes no more connections");
-                    return;
+                    tracing::warn!(%error, "the agent's socket takes no connection");
+                    sleep(ACCEPT_PAUSE).await;
                 }
             },
             Some(_) = relayed.join_next() => {}
@@ -73,11 +79,21 @@ async fn accept(listener: UnixListener, connection: Arc<Connection>) {
 }
 
 async fn relay(mut shim: UnixStream, connection: Arc<Connection>) {
-    match connect(&connection).await {
-        Ok(mut agent) => {
-            // Either side may end at any time; what the other then sees is an end, too.
-            let _ = copy_bidirectional(&mut shim, &mut agent).await;
+    let agent = match connect(&connection).await {
+        Ok(agent) => agent,
+        Err(error) => {
+            tracing::warn!(error = chain(&error), "no connection to the VM's agent");
+            return;
         }
-        Err(error) => tracing::warn!(error = chain(&error), "no connection to the VM's agent"),
+    };
+    let ((mut from_agent, mut to_agent), (mut from_shim, mut to_shim)) = (split(agent), shim.split());
+    // The protocol knows no half-closed connection: the end of either side is the end of both, however it came about.
+    tokio::select! {
+        _ = copy(&mut from_shim, &mut to_agent) => {}
+        _ = copy(&mut from_agent, &mut to_shim) => {}
     }
+    let _ = timeout(GOODBYE_LIMIT, to_agent.shutdown()).await;
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use peerpods_proto::{payload::PayloadError, spec::SpecError};
 use peerpods_tunnel::{channel::ChannelError, network::NetworkError};
 use ttrpc::{Code, get_status};
 
-use crate::image::ImageError;
+use crate::{container::ContainerId, image::ImageError};
 
 /// A failure of the guest.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +35,8 @@ pub(crate) enum GuestError {
     Image(#[from] ImageError),
     #[error("{0} does not exist")]
     NotFound(String),
+    #[error("container {0} does not exist")]
+    UnknownContainer(ContainerId),
     #[error("{0} exists already")]
     Exists(String),
     #[error("cannot {action} {subject}: it is {state}")]
@@ -80,7 +82,9 @@ impl GuestError {
 
     fn code(&self) -> Code {
         match self {
-            Self::Invalid { .. } | Self::Spec(_) => Code::INVALID_ARGUMENT,
+            // Stock shims know "not found" of processes alone: for their agent, a request that names a container which
+            // does not exist is malformed.
+            Self::Invalid { .. } | Self::Spec(_) | Self::UnknownContainer(_) => Code::INVALID_ARGUMENT,
             Self::NotFound(_) => Code::NOT_FOUND,
             Self::Exists(_) => Code::ALREADY_EXISTS,
             Self::WrongState { .. } => Code::FAILED_PRECONDITION,

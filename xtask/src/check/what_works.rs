@@ -8,7 +8,7 @@ use crate::process::root;
 
 const PAGE: &str = "docs/what-works.md";
 /// The programs of scenarios, with what is said of each.
-const PROGRAMS: [(&str, &str); 2] = [
+const PROGRAMS: [(&str, &str); 3] = [
     (
         "scenarios",
         "What a user of peer pods sees. A scenario marked ● runs with runc first, which shows that it asks for nothing but \
@@ -17,6 +17,11 @@ const PROGRAMS: [(&str, &str); 2] = [
     (
         "disruptions",
         "What a user sees when a part of the node dies. Peer pods alone: other runtimes share the node's fate.",
+    ),
+    (
+        "compatible",
+        "What Kata's own shims, the Go one and the Rust one, ask of the adaptor and of the agent in the VM: their calls in \
+         their order, by plain ttrpc clients.",
     ),
 ];
 
@@ -49,7 +54,7 @@ fn render() -> Result<String> {
         for path in sources(program)? {
             let text =
                 fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-            page += &section(&text);
+            page += &section(&text).unwrap_or_default();
         }
     }
     Ok(page)
@@ -64,8 +69,8 @@ fn sources(program: &str) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// One file: what it is about, and its scenarios.
-fn section(text: &str) -> String {
+/// One file: what it is about, and its scenarios, where it has some.
+fn section(text: &str) -> Option<String> {
     let about: Vec<_> = text
         .lines()
         .map_while(|line| line.strip_prefix("//!"))
@@ -84,9 +89,13 @@ fn section(text: &str) -> String {
     };
     let mut found = names(&compact, "scenario!(", "● ");
     found.extend(names(&compact, "#[test] fn", ""));
+    found.extend(names(&compact, "on_node! { async fn", ""));
     found.sort();
+    if found.is_empty() {
+        return None;
+    }
     section.extend(found.into_iter().map(|(_, line)| line));
-    section
+    Some(section)
 }
 
 /// A test's name as a sentence.
@@ -108,7 +117,13 @@ mod tests {
 
     #[test]
     fn scenarios_and_tests_are_told_in_their_order() {
-        let text = "//! Volumes.\n\nscenario!(\n    files_last,\n    bed, runtime, {});\n#[test]\nfn a_disk_fills() {}\n";
-        assert_eq!(section(text), "\n### Volumes\n\n- ● Files last\n- A disk fills\n");
+        let text = "//! Volumes.\n\nscenario!(\n    files_last,\n    bed, runtime, {});\n#[test]\nfn a_disk_fills() {}\n\
+                    on_node! {\n    async fn one_call() {}\n}\n";
+        let told = section(text).unwrap();
+        assert_eq!(
+            told,
+            "\n### Volumes\n\n- ● Files last\n- A disk fills\n- One call\n"
+        );
+        assert_eq!(section("//! Helpers.\n\nfn help() {}\n"), None);
     }
 }

@@ -15,8 +15,8 @@ use tokio::sync::watch;
 use super::Sandbox;
 use crate::{
     container::{
-        CONTAINERS, Cgroup, ContainerId, Limits, Process, ProcessOf, Processes, STATE, adapt,
-        make_missing_sources,
+        CONTAINERS, Cgroup, ContainerId, Limits, Process, ProcessId, ProcessOf, Processes, STATE, adapt,
+        complete, make_missing_sources,
     },
     error::GuestError,
 };
@@ -39,7 +39,7 @@ pub(super) struct Workload {
     spec: Spec,
     init: Arc<Process>,
     phase: Mutex<Phase>,
-    execs: Mutex<BTreeMap<ContainerId, Arc<Process>>>,
+    execs: Mutex<BTreeMap<ProcessId, Arc<Process>>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -62,7 +62,7 @@ impl Container {
         }
     }
 
-    pub(super) async fn signal(&self, exec: Option<&ContainerId>, signal: i32) -> Result<(), GuestError> {
+    pub(super) async fn signal(&self, exec: Option<&ProcessId>, signal: i32) -> Result<(), GuestError> {
         match (self, exec) {
             (Self::Pod { ended }, _) => {
                 if signal == SIGKILL || signal == SIGTERM {
@@ -76,7 +76,7 @@ impl Container {
     }
 
     /// Waits for the end of a process and gives its status.
-    pub(super) async fn wait(&self, exec: Option<&ContainerId>) -> Result<i32, GuestError> {
+    pub(super) async fn wait(&self, exec: Option<&ProcessId>) -> Result<i32, GuestError> {
         match self {
             Self::Pod { ended } => {
                 let mut ended = ended.subscribe();
@@ -172,7 +172,7 @@ impl Workload {
     pub(super) async fn exec(
         &self,
         sandbox: &Sandbox,
-        id: ContainerId,
+        id: ProcessId,
         spec: ProcessSpec,
     ) -> Result<(), GuestError> {
         if *self.phase() == Phase::Created {
@@ -184,12 +184,9 @@ impl Workload {
         if self.execs().contains_key(&id) {
             return Err(GuestError::Exists(format!("process {id}")));
         }
-        let process = Process::create(
-            &self.id,
-            ProcessOf::Exec { id: &id, spec: &spec },
-            &sandbox.reaper,
-        )
-        .await?;
+        let first = self.spec.process().as_ref();
+        let spec = complete(spec, first.expect("`adapt` checked that there is a process"));
+        let process = Process::create(&self.id, ProcessOf::Exec { spec: &spec }, &sandbox.reaper).await?;
         let mut execs = self.execs();
         // Those whose end was seen, and whose output was read, are of no more use.
         execs.retain(|_, process| process.exit().is_none() || !process.stdio.drained());
@@ -198,7 +195,7 @@ impl Workload {
     }
 
     /// A process; the container's first one where no exec is named.
-    pub(super) fn process(&self, exec: Option<&ContainerId>) -> Result<Arc<Process>, GuestError> {
+    pub(super) fn process(&self, exec: Option<&ProcessId>) -> Result<Arc<Process>, GuestError> {
         match exec {
             None => Ok(self.init.clone()),
             Some(exec) => {
@@ -261,7 +258,7 @@ impl Workload {
             .expect("nothing panics while it holds the phase")
     }
 
-    fn execs(&self) -> MutexGuard<'_, BTreeMap<ContainerId, Arc<Process>>> {
+    fn execs(&self) -> MutexGuard<'_, BTreeMap<ProcessId, Arc<Process>>> {
         self.execs
             .lock()
             .expect("nothing panics while it holds the processes")

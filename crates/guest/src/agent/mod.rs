@@ -3,11 +3,16 @@
 mod container;
 mod copy;
 mod forward;
+mod health;
+mod limit;
+mod pod_network;
 mod publish;
 mod sandbox;
 mod server;
 mod service;
+mod statistics;
 mod storage;
+mod unsupported;
 
 pub(crate) use forward::forward;
 pub(crate) use sandbox::Sandbox;

@@ -130,7 +130,7 @@ impl Sandbox {
     pub(super) fn container(&self, id: &ContainerId) -> Result<Arc<Container>, GuestError> {
         match self.containers().get(id) {
             Some(Entry::Made(container)) => Ok(container.clone()),
-            Some(Entry::Creating) | None => Err(GuestError::NotFound(format!("container {id}"))),
+            Some(Entry::Creating) | None => Err(GuestError::UnknownContainer(id.clone())),
         }
     }
 

@@ -6,7 +6,7 @@ use peerpods_proto::agent_ttrpc::{create_agent_service, create_health};
 use peerpods_tunnel::channel::AgentListener;
 use ttrpc::asynchronous::{Server, transport::Listener};
 
-use super::{Sandbox, service::Service};
+use super::{Sandbox, limit::limit, service::Service, unsupported};
 use crate::{
     error::GuestError,
     lease::{Lease, Leased},
@@ -29,9 +29,13 @@ pub(crate) async fn serve(
         Some((connection, (listener, lease)))
     });
     let service = Arc::new(Service { sandbox });
+    let mut agent = create_agent_service(service.clone());
+    unsupported::leave_out(&mut agent);
+    // The health service is not limited: an agent that is busy is alive.
+    limit(&mut agent);
     let mut server = Server::new().add_listener(Listener::new(connections));
     server = server
-        .register_service(create_agent_service(service.clone()))
+        .register_service(agent)
         .register_service(create_health(service));
     let serving = |error: ttrpc::Error| GuestError::System {
         action: "serve",

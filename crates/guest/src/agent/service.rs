@@ -7,7 +7,7 @@ use std::{io::Read, sync::Arc};
 use async_trait::async_trait;
 use peerpods_proto::{
     agent::{self as api, Empty},
-    agent_ttrpc::{AgentService, Health},
+    agent_ttrpc::AgentService,
     spec::{TARGET_CONTAINER, process_from_wire, resources_from_wire, spec_from_wire},
 };
 use protobuf::MessageField;
@@ -16,10 +16,10 @@ use ttrpc::asynchronous::TtrpcContext;
 use super::{
     Sandbox,
     container::{Container, Workload, clean, folder},
-    storage,
+    pod_network, statistics, storage,
 };
 use crate::{
-    container::{ContainerId, Processes, Stream, Usage, apply_sysctls},
+    container::{ContainerId, ProcessId, Processes, Stream, Usage, apply_sysctls},
     error::GuestError,
 };
 
@@ -119,7 +119,11 @@ impl Service {
     ) -> Result<api::ReadStreamResponse, GuestError> {
         let exec = exec_of(&request.container_id, &request.exec_id)?;
         let found = self.find(&request.container_id)?;
-        let process = found.workload()?.process(exec.as_ref())?;
+        let Container::Workload(workload) = found.as_ref() else {
+            // The pod's own container has no process: its output has ended from the beginning.
+            return Ok(api::ReadStreamResponse::default());
+        };
+        let process = workload.process(exec.as_ref())?;
         let limit = usize::try_from(request.len)
             .unwrap_or(READ_LIMIT)
             .clamp(1, READ_LIMIT);
@@ -148,7 +152,9 @@ impl Service {
 
     fn termination_message(&self, request: &api::GetDiagnosticDataRequest) -> Result<String, GuestError> {
         let found = self.find(&request.container_id)?;
-        let workload = found.workload()?;
+        let Container::Workload(workload) = found.as_ref() else {
+            return Ok(String::new());
+        };
         let source = workload
             .annotation(TERMINATION_PATH)
             .and_then(|path| workload.mount_source(path));
@@ -164,48 +170,11 @@ impl Service {
 }
 
 /// The process that a request means: stock shims name the first one by the container's id, or not at all.
-fn exec_of(container: &str, exec: &str) -> Result<Option<ContainerId>, GuestError> {
+fn exec_of(container: &str, exec: &str) -> Result<Option<ProcessId>, GuestError> {
     if exec.is_empty() || exec == container {
         Ok(None)
     } else {
-        ContainerId::parse(exec).map(Some)
-    }
-}
-
-fn statistics(usage: Usage) -> api::StatsContainerResponse {
-    let cpu = api::CpuUsage {
-        total_usage: usage.cpu_nanoseconds,
-        usage_in_usermode: usage.cpu_user_nanoseconds,
-        usage_in_kernelmode: usage.cpu_system_nanoseconds,
-        ..Default::default()
-    };
-    let memory = api::MemoryData {
-        usage: usage.memory_bytes,
-        limit: usage.memory_limit_bytes,
-        ..Default::default()
-    };
-    // The name of cgroup v2's memory.events: the protocol has no field for it.
-    let kills = ("oom_kill".to_owned(), usage.out_of_memory_kills);
-    let groups = api::CgroupStats {
-        cpu_stats: MessageField::some(api::CpuStats {
-            cpu_usage: MessageField::some(cpu),
-            ..Default::default()
-        }),
-        memory_stats: MessageField::some(api::MemoryStats {
-            usage: MessageField::some(memory),
-            stats: usage.memory.into_iter().chain([kills]).collect(),
-            ..Default::default()
-        }),
-        pids_stats: MessageField::some(api::PidsStats {
-            current: usage.processes,
-            limit: usage.processes_limit,
-            ..Default::default()
-        }),
-        ..Default::default()
-    };
-    api::StatsContainerResponse {
-        cgroup_stats: MessageField::some(groups),
-        ..Default::default()
+        ProcessId::parse(exec).map(Some)
     }
 }
 
@@ -265,7 +234,7 @@ impl AgentService for Service {
         };
         let spec =
             process_from_wire(request.process.as_ref().ok_or_else(missing)?).map_err(GuestError::from)?;
-        let id = ContainerId::parse(&request.exec_id)?;
+        let id = ProcessId::parse(&request.exec_id)?;
         let found = self.find(&request.container_id)?;
         found.workload()?.exec(&self.sandbox, id, spec).await?;
         Ok(Empty::new())
@@ -352,8 +321,8 @@ impl AgentService for Service {
         request: api::StatsContainerRequest,
     ) -> ttrpc::Result<api::StatsContainerResponse> {
         match self.find(&request.container_id)?.as_ref() {
-            Container::Pod { .. } => Ok(statistics(Usage::default())),
-            Container::Workload(workload) => Ok(statistics(workload.cgroup().usage())),
+            Container::Pod { .. } => Ok(statistics::container(Usage::default())),
+            Container::Workload(workload) => Ok(statistics::container(workload.cgroup().usage())),
         }
     }
 
@@ -453,25 +422,31 @@ impl AgentService for Service {
     ) -> ttrpc::Result<Empty> {
         Ok(Empty::new())
     }
-}
 
-#[async_trait]
-impl Health for Service {
-    async fn check(&self, _: &TtrpcContext, _: api::CheckRequest) -> ttrpc::Result<api::HealthCheckResponse> {
-        let mut response = api::HealthCheckResponse::new();
-        response.status = api::health_check_response::ServingStatus::SERVING.into();
-        Ok(response)
-    }
-
-    async fn version(
+    async fn list_interfaces(
         &self,
         _: &TtrpcContext,
-        _: api::CheckRequest,
-    ) -> ttrpc::Result<api::VersionCheckResponse> {
-        let version = env!("CARGO_PKG_VERSION").to_owned();
-        Ok(api::VersionCheckResponse {
-            agent_version: version,
+        _: api::ListInterfacesRequest,
+    ) -> ttrpc::Result<api::Interfaces> {
+        Ok(pod_network::interfaces().await?)
+    }
+
+    async fn list_routes(&self, _: &TtrpcContext, _: api::ListRoutesRequest) -> ttrpc::Result<api::Routes> {
+        Ok(pod_network::routes().await?)
+    }
+
+    async fn get_metrics(&self, _: &TtrpcContext, _: api::GetMetricsRequest) -> ttrpc::Result<api::Metrics> {
+        Ok(api::Metrics {
+            metrics: statistics::machine()?,
             ..Default::default()
         })
+    }
+
+    async fn get_volume_stats(
+        &self,
+        _: &TtrpcContext,
+        request: api::VolumeStatsRequest,
+    ) -> ttrpc::Result<api::VolumeStatsResponse> {
+        Ok(statistics::volume(&request.volume_guest_path)?)
     }
 }

@@ -21,7 +21,7 @@ pub(crate) use out_of_memory::OutOfMemory;
 pub(crate) use pod_init::{POD_INIT_ARGUMENT, pod_init_main, start as start_pod_init};
 pub(crate) use process::{Process, ProcessOf};
 pub(crate) use reaper::Reaper;
-pub(crate) use spec::{ContainerId, Processes, adapt, make_missing_sources};
+pub(crate) use spec::{ContainerId, ProcessId, Processes, adapt, complete, make_missing_sources};
 pub(crate) use stdio::{Stdio, Stream};
 pub(crate) use sysctl::apply as apply_sysctls;
 

@@ -1,6 +1,13 @@
 //! A process of a container: its streams, signals and end.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{
+    fs,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use nix::{
     errno::Errno,
@@ -30,10 +37,7 @@ pub(crate) enum ProcessOf<'a> {
     /// The container's first process, which waits to be started.
     Container { bundle: &'a Path, spec: &'a ProcessSpec },
     /// A further one, which runs at once.
-    Exec {
-        id: &'a ContainerId,
-        spec: &'a ProcessSpec,
-    },
+    Exec { spec: &'a ProcessSpec },
 }
 
 impl Process {
@@ -45,8 +49,8 @@ impl Process {
     ) -> Result<Arc<Self>, GuestError> {
         let folder = Path::new(CONTAINERS).join(container.as_str());
         let (name, spec) = match &what {
-            ProcessOf::Container { spec, .. } => ("init", *spec),
-            ProcessOf::Exec { id, spec } => (id.as_str(), *spec),
+            ProcessOf::Container { spec, .. } => ("init".to_owned(), *spec),
+            ProcessOf::Exec { spec } => (format!("exec-{}", next_number()), *spec),
         };
         let path = |kind: &str| folder.join(format!("{name}.{kind}"));
         let action = match what {
@@ -68,7 +72,7 @@ impl Process {
             result: path("result"),
         };
         let (pid, stdio) = if spec.terminal().unwrap_or(false) {
-            let console = ConsoleSocket::bind(short_socket(name))?;
+            let console = ConsoleSocket::bind(short_socket())?;
             let pid = helper(Some(console.path().to_owned()))
                 .run(super::stdio::ChildEnds::default(), reaper)
                 .await?;
@@ -154,10 +158,13 @@ fn set_first_size(stdio: &Stdio, spec: &ProcessSpec) -> Result<(), GuestError> {
     }
 }
 
-/// A path that fits a socket's address, whatever the process's name.
-fn short_socket(name: &str) -> std::path::PathBuf {
-    static NUMBER: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
-    let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    let short: String = name.chars().take(8).collect();
-    format!("/run/console-{number}-{short}").into()
+/// A path that fits a socket's address, whatever the process is called.
+fn short_socket() -> std::path::PathBuf {
+    format!("/run/console-{}", next_number()).into()
+}
+
+/// Names files by number: what a shim calls a process may be no name for a file.
+fn next_number() -> u64 {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    NUMBER.fetch_add(1, Ordering::Relaxed)
 }

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, Spec};
+use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, Process, Spec};
 
 use super::{Cgroup, Limits, SandboxNamespaces};
 use crate::{boot::POD_NAMESPACE, error::GuestError};
@@ -13,7 +13,7 @@ use crate::{boot::POD_NAMESPACE, error::GuestError};
 /// What containerd gives has 64; libcontainer's socket must fit a path of 107 bytes.
 const ID_LIMIT: usize = 72;
 
-/// A container's or process's id: letters, digits, `-`, `_` and `.`, so that it can name a folder.
+/// A container's id: letters, digits, `-`, `_` and `.`, so that it can name a folder.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ContainerId(String);
 
@@ -44,6 +44,31 @@ impl ContainerId {
 impl fmt::Display for ContainerId {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.0)
+    }
+}
+
+/// containerd's own ids have at most 76; other shims may choose longer ones, and nobody needs more.
+const PROCESS_ID_LIMIT: usize = 256;
+
+/// What a shim calls a process that joined a container: any text.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ProcessId(String);
+
+impl ProcessId {
+    pub(crate) fn parse(text: &str) -> Result<Self, GuestError> {
+        if (1..=PROCESS_ID_LIMIT).contains(&text.len()) {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(GuestError::Invalid {
+            field: "exec_id",
+            problem: format!("it has {} bytes, not 1 to {PROCESS_ID_LIMIT}", text.len()),
+        })
+    }
+}
+
+impl fmt::Display for ProcessId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:?}", self.0)
     }
 }
 
@@ -89,6 +114,25 @@ pub(crate) fn adapt(
         return Err(missing("OCI.Process"));
     }
     Ok(spec)
+}
+
+/// Gives a process that joins a container what stock shims leave out of their request: the container's capabilities and
+/// limits. One without capabilities in its spec would keep all of the VM's.
+pub(crate) fn complete(mut joining: Process, first: &Process) -> Process {
+    if joining.capabilities().is_none() {
+        joining.set_capabilities(first.capabilities().clone());
+    }
+    if joining.rlimits().as_ref().is_none_or(Vec::is_empty) {
+        joining.set_rlimits(first.rlimits().clone());
+    }
+    if joining.oom_score_adj().is_none() {
+        joining.set_oom_score_adj(first.oom_score_adj());
+    }
+    // Nobody joins a container to gain what its own processes may not.
+    if first.no_new_privileges() == Some(true) {
+        joining.set_no_new_privileges(Some(true));
+    }
+    joining
 }
 
 fn pod_namespaces(shared: &SandboxNamespaces, processes: &Processes) -> Vec<LinuxNamespace> {
@@ -151,5 +195,43 @@ mod tests {
         assert!(Spec::default().linux().clone().unwrap().resources().is_some());
         assert!(resources(Limits::Enforced).is_some());
         assert!(resources(Limits::NotAvailable).is_none());
+    }
+
+    fn process(more: serde_json::Value) -> Process {
+        let mut value = serde_json::json!({"cwd": "/", "user": {"uid": 0, "gid": 0}, "args": ["true"]});
+        let fields = value.as_object_mut().unwrap();
+        fields.extend(more.as_object().unwrap().clone());
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn what_a_stock_shim_leaves_out_of_an_exec_is_the_containers() {
+        let first = process(serde_json::json!({
+            "capabilities": {"bounding": ["CAP_CHOWN"], "effective": ["CAP_CHOWN"], "permitted": ["CAP_CHOWN"]},
+            "rlimits": [{"type": "RLIMIT_NOFILE", "hard": 64, "soft": 64}],
+            "noNewPrivileges": true,
+            "oomScoreAdj": 900,
+        }));
+        let completed = complete(process(serde_json::json!({"noNewPrivileges": false})), &first);
+        assert_eq!(completed, first);
+    }
+
+    #[test]
+    fn a_process_is_called_anything_but_nothing() {
+        assert!(ProcessId::parse("any text: even/this").is_ok());
+        assert!(ProcessId::parse("").is_err());
+        assert!(ProcessId::parse(&"x".repeat(PROCESS_ID_LIMIT + 1)).is_err());
+    }
+
+    #[test]
+    fn what_an_exec_brings_is_kept() {
+        let own = process(serde_json::json!({
+            "capabilities": {"bounding": ["CAP_KILL"]},
+            "rlimits": [{"type": "RLIMIT_NOFILE", "hard": 32, "soft": 32}],
+            "noNewPrivileges": true,
+            "oomScoreAdj": 5,
+        }));
+        let first = process(serde_json::json!({"noNewPrivileges": false, "oomScoreAdj": 900}));
+        assert_eq!(complete(own.clone(), &first), own);
     }
 }
