@@ -7,15 +7,24 @@ use std::{
 
 use peerpods_testkit::{Bed, PodBuilder, Runtime, container, wait_for};
 
-use crate::{RESTART_LIMIT, instances_of, kill_daemon, wait_adaptor_serves};
+use crate::{RESTART_LIMIT, instances_of, kill_daemon, replace_daemon, wait_adaptor_serves};
 
 const ADAPTOR: &str = "cloud-api-adapt";
 
 #[test]
-fn open_streams_lose_no_byte_and_the_pod_is_deleted_as_ever() {
+fn killed_it_costs_open_streams_no_byte_and_the_pod_is_deleted_as_ever() {
+    streams_go_on("streams", "-KILL");
+}
+
+#[test]
+fn replaced_by_a_new_version_it_costs_open_streams_no_byte() {
+    streams_go_on("upgrade", "-TERM");
+}
+
+fn streams_go_on(name: &str, signal: &str) {
     let bed = Bed::connect();
     let script = "i=0; while :; do echo $i; i=$((i+1)); sleep 0.02; done";
-    let pod = PodBuilder::new("streams", Runtime::PeerPod, vec![container("main", script)]).start(&bed);
+    let pod = PodBuilder::new(name, Runtime::PeerPod, vec![container("main", script)]).start(&bed);
     let machine = instances_of(&bed, &pod);
     let mut follow = bed.kubectl_in_background(&["logs", "--follow", &pod.name]);
     let mut lines = BufReader::new(follow.stdout.take().unwrap()).lines();
@@ -33,7 +42,7 @@ fn open_streams_lose_no_byte_and_the_pod_is_deleted_as_ever() {
     };
     assert_eq!(say("before"), "before");
 
-    kill_daemon(&bed, ADAPTOR);
+    replace_daemon(&bed, ADAPTOR, signal);
     assert_eq!(
         say("while it is away, or just back"),
         "while it is away, or just back"
