@@ -73,6 +73,17 @@ impl Bed {
         run(self.command("enter", arguments), "")
     }
 
+    /// The processes of a daemon of the node; its name as the kernel keeps it, cut to 15 characters. The bed has a second
+    /// adaptor, for benchmarks, which does not count.
+    pub fn daemons(&self, name: &str) -> Vec<String> {
+        let script = format!(
+            "for p in $(pgrep --parent 1 --exact {name}); do \
+             grep -q CLOUD_PROVIDER=namespaces /proc/$p/environ || echo $p; done"
+        );
+        let found = self.enter(&["sh", "-c", &script]);
+        found.stdout.lines().map(str::to_owned).collect()
+    }
+
     /// The path of a program of the bed, for use inside another command line.
     pub fn program(&self, name: &str) -> String {
         self.directory.join(name).display().to_string()

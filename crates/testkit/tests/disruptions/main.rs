@@ -18,11 +18,9 @@ const RESTART_LIMIT: Duration = Duration::from_secs(60);
 #[track_caller]
 fn process_of(bed: &Bed, name: &str) -> String {
     wait_for(&format!("{name} runs"), RESTART_LIMIT, || {
-        let found = bed.enter(&["pgrep", "--parent", "1", "--exact", name]);
-        let mut lines = found.stdout.lines();
-        match (lines.next(), lines.next()) {
-            (Some(only), None) => Ok(only.to_owned()),
-            (first, second) => Err(format!("{first:?} {second:?}")),
+        match bed.daemons(name).as_slice() {
+            [only] => Ok(only.clone()),
+            found => Err(format!("{found:?}")),
         }
     })
 }

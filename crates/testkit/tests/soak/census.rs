@@ -48,9 +48,7 @@ impl Census {
     }
 
     fn of_node(bed: &Bed) -> Self {
-        let adaptor = bed
-            .enter(&["pgrep", "--parent", "1", "--exact", "cloud-api-adapt"])
-            .text();
+        let adaptor = bed.daemons("cloud-api-adapt").concat();
         let mut counts: BTreeMap<_, _> = OF_THE_NODE
             .iter()
             .map(|(name, command)| (*name, count(bed, command)))
@@ -85,7 +83,7 @@ impl Census {
 fn count(bed: &Bed, command: &str) -> u64 {
     // A count of nothing ends with 1.
     let output = bed.enter(&["sh", "-c", command]);
-    output.stdout.trim().parse().unwrap_or(0)
+    output.stdout.trim().parse().expect(command)
 }
 
 /// Waits until nothing is more than it was.
