@@ -142,7 +142,7 @@ fn an_adaptor_that_lost_its_journal_leaves_no_vm_behind() {
     )
     .start(&bed);
     let before = instances_of(&bed, &pod);
-    bed.enter(&["sh", "-c", "rm -r /var/lib/cloud-api-adaptor/*"])
+    bed.enter(&["sh", "-c", "rm -rf /var/lib/cloud-api-adaptor/*"])
         .text();
     kill_daemon(&bed, ADAPTOR);
     // Its VM has no owner any more and ends; the pod gets another.
