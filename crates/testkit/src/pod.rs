@@ -127,6 +127,18 @@ impl Pod<'_> {
             .to_owned()
     }
 
+    /// The process of the peer pod's shim, on the node.
+    #[track_caller]
+    pub fn shim(&self) -> String {
+        let script = format!(
+            "sed 's/.*\"sandbox\": *\"\\([^\"]*\\)\".*/\\1/' $(grep -l -a '\"{}\"' /run/peerpod/instances/*/record.json)",
+            self.name
+        );
+        let sandbox = self.bed.enter(&["sh", "-c", &script]).text();
+        let pattern = format!("[c]ontainerd-shim-kata-v2.*{sandbox}");
+        self.bed.enter(&["pgrep", "--full", &pattern]).text()
+    }
+
     /// The status of the container `name`.
     pub fn container_status(&self, name: &str) -> Value {
         find_container(&self.status(), name)

@@ -66,19 +66,13 @@ impl PodDirectories {
             .mode(MODE)
             .create(&directory)?;
         let settings = serde_json::to_vec(&self.settings).expect("settings are plain data");
-        let partial = directory.join("shim.partial");
-        fs::write(&partial, settings)?;
-        fs::rename(&partial, directory.join(SHIM_SETTINGS_FILE))
+        put(&directory, SHIM_SETTINGS_FILE, &settings)
     }
 
     /// Tells the sandbox's shim that its VM has ended, and why. That it is not told only delays what its own connection
     /// will show.
     pub(crate) fn tell_end(&self, sandbox: &SandboxId, reason: &str) {
-        let directory = self.path(sandbox);
-        let partial = directory.join("ended.partial");
-        let told =
-            fs::write(&partial, reason).and_then(|()| fs::rename(&partial, directory.join(ENDED_FILE)));
-        if let Err(error) = told {
+        if let Err(error) = put(&self.path(sandbox), ENDED_FILE, reason.as_bytes()) {
             tracing::debug!(%sandbox, %error, "the shim is not told of the VM's end");
         }
     }
@@ -120,4 +114,11 @@ impl PodDirectories {
             tracing::debug!(%sandbox, stage, %error, "timeline not written");
         }
     }
+}
+
+/// Writes a file of which a reader sees all or nothing.
+fn put(directory: &Path, name: &str, content: &[u8]) -> io::Result<()> {
+    let partial = directory.join(format!("{name}.partial"));
+    fs::write(&partial, content)?;
+    fs::rename(&partial, directory.join(name))
 }

@@ -162,14 +162,7 @@ mod tests {
 
     #[test]
     fn tokens_differ_by_owner_and_attempt() {
-        let owner = |sandbox: &str| Owner {
-            cluster: "c".to_owned(),
-            node: "n".to_owned(),
-            sandbox: sandbox.to_owned(),
-            pod_namespace: "default".to_owned(),
-            pod_name: "web".to_owned(),
-            pod_uid: None,
-        };
+        let owner = |sandbox: &str| example(sandbox, 0).owner;
         assert_eq!(launch_token(&owner("s"), 1), launch_token(&owner("s"), 1));
         assert_ne!(launch_token(&owner("s"), 1), launch_token(&owner("s"), 2));
         assert_ne!(launch_token(&owner("s"), 1), launch_token(&owner("t"), 1));

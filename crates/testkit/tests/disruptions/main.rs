@@ -72,22 +72,6 @@ fn machine_of(bed: &Bed, pod: &Pod<'_>) -> String {
     bed.enter(&["pgrep", "--full", &pattern]).text()
 }
 
-/// The shim process of a pod.
-#[track_caller]
-fn shim_of(bed: &Bed, pod: &Pod<'_>) -> String {
-    let script = format!(
-        "sed 's/.*\"sandbox\": *\"\\([^\"]*\\)\".*/\\1/' $(grep -l -a '\"{}\"' /run/peerpod/instances/*/record.json)",
-        pod.name
-    );
-    let sandbox = bed.enter(&["sh", "-c", &script]).text();
-    bed.enter(&[
-        "pgrep",
-        "--full",
-        &format!("[c]ontainerd-shim-kata-v2.*{sandbox}"),
-    ])
-    .text()
-}
-
 /// Waits until no VM is left of a pod.
 #[track_caller]
 fn wait_no_machine(bed: &Bed, pod: &Pod<'_>) {

@@ -2,7 +2,7 @@
 
 use peerpods_testkit::{Bed, PodBuilder, Runtime, container};
 
-use crate::{instances_of, machine_of, shim_of};
+use crate::{instances_of, machine_of};
 
 #[test]
 fn after_everything_died_at_once_no_vm_is_left_and_pods_run_again() {
@@ -10,7 +10,7 @@ fn after_everything_died_at_once_no_vm_is_left_and_pods_run_again() {
     let pod = PodBuilder::new("reboot", Runtime::PeerPod, vec![container("main", "sleep 1000")]).start(&bed);
     let before = instances_of(&bed, &pod);
     let victims = [
-        shim_of(&bed, &pod),
+        pod.shim(),
         crate::process_of(&bed, "cloud-api-adapt"),
         crate::process_of(&bed, "containerd"),
         crate::process_of(&bed, "kubelet"),

@@ -3,7 +3,7 @@
 use peerpods_testkit::{Bed, PodBuilder, Runtime, container};
 use serde_json::json;
 
-use crate::{kill_daemon, process_of, shim_of, wait_no_machine};
+use crate::{kill_daemon, process_of, wait_no_machine};
 
 /// A pod goes on as it was: its processes and files are what they were, and it can be used and deleted.
 fn goes_on_without(daemon: &str, name: &str) {
@@ -46,7 +46,7 @@ fn a_pod_without_its_shim_fails_and_its_vm_goes() {
     let pod = PodBuilder::new("no-shim", Runtime::PeerPod, vec![container("main", "sleep 1000")])
         .spec("restartPolicy", json!("Never"))
         .start(&bed);
-    let shim = shim_of(&bed, &pod);
+    let shim = pod.shim();
     bed.enter(&["kill", "-KILL", &shim]).text();
     pod.wait_phase("Failed");
     wait_no_machine(&bed, &pod);

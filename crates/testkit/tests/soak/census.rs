@@ -116,13 +116,3 @@ pub(crate) fn wait_settled(bed: &Bed) -> Census {
         }
     })
 }
-
-/// The shim of a pod.
-#[track_caller]
-pub(crate) fn shim_of(bed: &Bed, pod: &str) -> String {
-    let script = format!(
-        "s=$(sed 's/.*\"sandbox\": *\"\\([^\"]*\\)\".*/\\1/' $(grep -l -a '\"{pod}\"' /run/peerpod/instances/*/record.json)); \
-         pgrep --full \"[c]ontainerd-shim-kata-v2.*$s\""
-    );
-    bed.enter(&["sh", "-c", &script]).text()
-}

@@ -7,7 +7,7 @@ mod census;
 
 use std::{env, process::Command};
 
-use census::{Census, shim_of, wait_no_more_than, wait_settled};
+use census::{Census, wait_no_more_than, wait_settled};
 use peerpods_testkit::{Bed, Pod, PodBuilder, Runtime, container};
 use serde_json::{Value, json};
 
@@ -74,7 +74,7 @@ fn execs_in_a_row_and_at_once_leave_the_pod_as_it_was() {
         vec![container("main", "sleep 100000")],
     )
     .start(&bed);
-    let shim = shim_of(&bed, &pod.name);
+    let shim = pod.shim();
     let burst = |count: usize| {
         let script = format!(
             "for i in $(seq {count}); do {} exec {} -- echo $i & done; wait",
