@@ -3,6 +3,7 @@
 use std::{fs, io, os::unix::fs::PermissionsExt, path::Path, process::ExitCode, sync::Arc};
 
 use clap::Parser;
+use peerpods_error::chain;
 use peerpods_proto::{hypervisor_ttrpc::create_hypervisor, shim_settings::ShimSettings};
 use peerpods_provider::OwnerScope;
 use tokio::signal::unix::{SignalKind, signal};
@@ -13,7 +14,7 @@ use crate::{
     host::{GuestDefaults, Node, PodDirectories, end_orphans},
     journal::Journal,
     provider,
-    sandbox::{Limits, Sandboxes, chain},
+    sandbox::{Limits, Sandboxes},
     service::{Identity, Service},
     settings::Settings,
 };

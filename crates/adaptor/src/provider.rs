@@ -32,7 +32,7 @@ pub(crate) fn choose(settings: &Settings) -> Result<Arc<dyn Provider>, ProviderE
             // Finding out whether KVM works takes a while: the first pod should not wait for it.
             tokio::spawn(async move {
                 if let Err(error) = preparing.prepare().await {
-                    tracing::error!(error = crate::sandbox::chain(&error), "VMs cannot be launched");
+                    tracing::error!(error = peerpods_error::chain(&error), "VMs cannot be launched");
                 }
             });
             Ok(provider)

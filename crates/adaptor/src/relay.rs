@@ -5,6 +5,7 @@
 
 use std::{io, path::Path, path::PathBuf, sync::Arc, time::Duration};
 
+use peerpods_error::chain;
 use peerpods_tunnel::channel::{Connection, connect};
 use tokio::{
     io::{AsyncWriteExt, copy, split},
@@ -12,8 +13,6 @@ use tokio::{
     task::{JoinHandle, JoinSet},
     time::{sleep, timeout},
 };
-
-use crate::sandbox::chain;
 
 /// Far more connections than any shim opens; further ones wait until one of these ends.
 const CONNECTIONS_LIMIT: usize = 32;

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use peerpods_error::chain;
 use peerpods_proto::payload::{IpNet, JoinSecret};
 use peerpods_proto::{
     hypervisor::{
@@ -22,7 +23,7 @@ use ttrpc::{Code, asynchronous::TtrpcContext, get_status};
 use crate::{
     host::PodDirectories,
     request::{CreateVm, InvalidRequest, sandbox_id},
-    sandbox::{Plan, Reason, Record, Sandboxes, State, TableError, attempt_now, chain, launch_token},
+    sandbox::{Plan, Reason, Record, Sandboxes, State, TableError, attempt_now, launch_token},
 };
 
 /// How long StopVM waits to see the VM gone. Its end is durable before, so the answer is a success either way; most

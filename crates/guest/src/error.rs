@@ -1,6 +1,6 @@
 //! What can go wrong in the guest, and the one place where it becomes a status for the worker.
 
-use std::{error::Error as _, io, path::PathBuf};
+use std::{io, path::PathBuf};
 
 use peerpods_proto::{payload::PayloadError, spec::SpecError};
 use peerpods_tunnel::{channel::ChannelError, network::NetworkError};
@@ -70,14 +70,7 @@ impl GuestError {
 
     /// The message with all its causes, in one line.
     pub(crate) fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            cause = error.source();
-        }
-        text
+        peerpods_error::chain(self)
     }
 
     fn code(&self) -> Code {

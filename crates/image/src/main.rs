@@ -1,9 +1,9 @@
 //! `peerpods-image`: builds the VM image.
 
-use std::{error::Error as _, path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser};
-use peerpods_image::{BuildRequest, ImageError, KernelSource, build};
+use peerpods_image::{BuildRequest, KernelSource, build};
 
 /// Builds the VM image of peer pods.
 #[derive(Parser)]
@@ -57,19 +57,8 @@ fn main() -> ExitCode {
     match build(&request, |line| eprintln!("{line}")) {
         Ok(_) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("peerpods-image: {}", explain(&error));
+            eprintln!("peerpods-image: {}", peerpods_error::chain(&error));
             ExitCode::FAILURE
         }
     }
-}
-
-/// The error with all its causes, on one line.
-fn explain(error: &ImageError) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
 }

@@ -26,7 +26,6 @@
 mod cgroup;
 mod error;
 mod instance;
-mod lock;
 mod order;
 mod provider;
 mod settings;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// The order's file.
 pub const ORDER: &str = "order.json";
 /// The boot payload's file, and its name in the guest.
-pub const USER_DATA: &str = "user-data";
+pub const USER_DATA: &str = peerpods_provider::local::USER_DATA;
 /// The link configuration's file, and its name in the guest.
 pub const NETWORK: &str = "network";
 /// What the guest says.

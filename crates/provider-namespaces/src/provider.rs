@@ -1,19 +1,12 @@
 //! The provider's calls, each under the state lock, each starting from what is on disk and what the kernel says.
 
-use std::{
-    fs,
-    io::Write,
-    net::Ipv4Addr,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
-    path::Path,
-    process::Stdio,
-    time::{Duration, Instant},
-};
+use std::{fs, net::Ipv4Addr, process::Stdio, time::Duration};
 
 use async_trait::async_trait;
 use peerpods_provider::{
     Instance, InstanceId, InstanceStatus, LaunchRequest, LaunchToken, OwnedInstance, OwnerScope, Provider,
     ProviderError,
+    local::{self, StateLock},
 };
 use tokio::process::Command;
 
@@ -21,16 +14,10 @@ use crate::{
     CONSOLE, LaunchOrder, NETWORK, NamespacesSettings, ORDER, USER_DATA,
     error::NamespacesError,
     instance::{InstanceDirectory, Presence, Record},
-    lock::StateLock,
 };
 
 /// The longest that the launcher may take; usually a hundredth of a second.
 const START_LIMIT: Duration = Duration::from_secs(10);
-/// The longest from a kill to the end of all processes.
-const END_LIMIT: Duration = Duration::from_secs(10);
-/// How often to look while waiting for the end.
-const LOOK_INTERVAL: Duration = Duration::from_millis(5);
-const LOCK: &str = "lock";
 const LAUNCHER_LOG: &str = "launcher.log";
 
 /// Launches guests in namespaces of this node.
@@ -43,18 +30,14 @@ impl NamespacesProvider {
     /// Takes the settings and makes the state directory; guests that are there already are found again.
     pub fn new(settings: NamespacesSettings) -> Result<Self, ProviderError> {
         settings.check()?;
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&settings.state_dir)
-            .map_err(NamespacesError::file("make", &settings.state_dir))
-            .map_err(NamespacesError::during("open", settings.state_dir.display()))?;
+        local::make_private_directory(&settings.state_dir)
+            .map_err(ProviderError::during("open", settings.state_dir.display()))?;
         tracing::warn!("guests run in namespaces of this node: nothing isolates them");
         Ok(Self { settings })
     }
 
     async fn lock(&self) -> Result<StateLock, NamespacesError> {
-        StateLock::acquire(&self.settings.state_dir.join(LOCK)).await
+        Ok(StateLock::acquire(&self.settings.state_dir).await?)
     }
 
     async fn launch_locked(
@@ -62,7 +45,7 @@ impl NamespacesProvider {
         lock: StateLock,
         request: &LaunchRequest,
     ) -> Result<Instance, ProviderError> {
-        let failed = || NamespacesError::during("launch", &request.token);
+        let failed = || ProviderError::during("launch", &request.token);
         let directory = InstanceDirectory::of_token(&self.settings, &request.token);
         match directory.presence().map_err(failed())? {
             Presence::Absent => {}
@@ -70,14 +53,16 @@ impl NamespacesProvider {
             // One token never gets a second guest: whoever asks again learns from `describe` that it ended.
             Presence::Alive(record) | Presence::Ended(record) => return Ok(directory.instance(&record)),
         }
-        let address = self.free_address().map_err(failed())?.ok_or_else(|| {
-            ProviderError::Capacity(format!("all addresses of {} are in use", self.settings.pool))
-        })?;
+        let taken = self.clean_and_collect_addresses().map_err(failed())?;
+        let address = self.settings.pool.free(&taken)?;
         let record = self.write_files(&directory, request, address).map_err(failed())?;
         let started = self.start(&directory, &lock).await;
         if started.is_err() {
             // The error says why; what stays would only hold the payload's secret until the next call.
-            directory.cgroup.kill().map_err(failed())?;
+            directory
+                .cgroup
+                .kill()
+                .map_err(ProviderError::during("launch", &request.token))?;
             directory.remove().map_err(failed())?;
         }
         started.map_err(failed())?;
@@ -85,7 +70,8 @@ impl NamespacesProvider {
         Ok(directory.instance(&record))
     }
 
-    fn free_address(&self) -> Result<Option<Ipv4Addr>, NamespacesError> {
+    /// Removes what crashes left, and answers which addresses are in use.
+    fn clean_and_collect_addresses(&self) -> Result<Vec<Ipv4Addr>, NamespacesError> {
         let mut taken = Vec::new();
         for directory in InstanceDirectory::all(&self.settings)? {
             match directory.presence()? {
@@ -94,8 +80,7 @@ impl NamespacesProvider {
                 Presence::Alive(record) => taken.push(record.address),
             }
         }
-        let mut addresses = self.settings.pool.addresses();
-        Ok(addresses.find(|address| !taken.contains(address)))
+        Ok(taken)
     }
 
     /// Makes the directory with everything that the launcher reads. The record comes last: with it, it counts.
@@ -106,15 +91,9 @@ impl NamespacesProvider {
         address: Ipv4Addr,
     ) -> Result<Record, NamespacesError> {
         let (settings, path) = (&self.settings, directory.path());
-        fs::DirBuilder::new()
-            .mode(0o700)
-            .create(path)
-            .map_err(NamespacesError::file("make", path))?;
-        let network = serde_json::json!({
-            "address": format!("{address}/{}", settings.prefix_length),
-            "gateway": settings.gateway,
-            "mtu": settings.mtu,
-        });
+        local::make_private_directory(path)?;
+        let network =
+            local::network_document(address, settings.prefix_length, settings.gateway, settings.mtu);
         let order = LaunchOrder {
             guest: settings.guest.clone(),
             cgroup: directory.cgroup.path().to_owned(),
@@ -124,15 +103,15 @@ impl NamespacesProvider {
             mtu: settings.mtu,
         };
         let order = serde_json::to_vec(&order).expect("an order is plain data");
-        write_private(&path.join(NETWORK), network.to_string().as_bytes())?;
-        write_private(&path.join(USER_DATA), &request.payload)?;
-        write_private(&path.join(ORDER), &order)?;
+        local::write_private(&path.join(NETWORK), network.as_bytes())?;
+        local::write_private(&path.join(USER_DATA), &request.payload)?;
+        local::write_private(&path.join(ORDER), &order)?;
         let record = Record {
             token: request.token.clone(),
             owner: request.owner.clone(),
             address,
         };
-        directory.write_record(&record)?;
+        local::write_record(path, &record)?;
         Ok(record)
     }
 
@@ -144,7 +123,7 @@ impl NamespacesProvider {
         let launcher = &self.settings.launcher;
         let mut child = Command::new(launcher)
             .current_dir(directory.path())
-            .stdin(lock.share(&self.settings.state_dir.join(LOCK))?)
+            .stdin(lock.share()?)
             .stdout(Stdio::null())
             .stderr(Stdio::from(log))
             .spawn()
@@ -157,7 +136,8 @@ impl NamespacesProvider {
             let message = directory.tail(LAUNCHER_LOG);
             return Err(NamespacesError::Launcher { status, message });
         }
-        directory.remove_user_data()
+        // It holds a secret, and the guest has its copy.
+        Ok(local::remove_file(&directory.path().join(USER_DATA))?)
     }
 
     /// Takes one step towards the end: whether there is nothing left.
@@ -166,7 +146,7 @@ impl NamespacesProvider {
         match directory.presence()? {
             Presence::Absent => Ok(true),
             Presence::Unfinished | Presence::Ended(_) => directory.remove().map(|()| true),
-            Presence::Alive(_) => directory.cgroup.kill().map(|()| false),
+            Presence::Alive(_) => Ok(directory.cgroup.kill().map(|()| false)?),
         }
     }
 
@@ -194,14 +174,14 @@ impl NamespacesProvider {
 impl Provider for NamespacesProvider {
     async fn launch(&self, request: &LaunchRequest) -> Result<Instance, ProviderError> {
         let lock = self.lock().await;
-        let lock = lock.map_err(NamespacesError::during("launch", &request.token))?;
+        let lock = lock.map_err(ProviderError::during("launch", &request.token))?;
         self.launch_locked(lock, request).await
     }
 
     async fn find(&self, token: &LaunchToken) -> Result<Option<Instance>, ProviderError> {
         let directory = InstanceDirectory::of_token(&self.settings, token);
         let presence = self.presence(&directory).await;
-        Ok(match presence.map_err(NamespacesError::during("find", token))? {
+        Ok(match presence.map_err(ProviderError::during("find", token))? {
             Presence::Alive(record) => Some(directory.instance(&record)),
             Presence::Absent | Presence::Unfinished | Presence::Ended(_) => None,
         })
@@ -212,7 +192,7 @@ impl Provider for NamespacesProvider {
             return Ok(InstanceStatus::Gone("no such instance".to_owned()));
         };
         let presence = self.presence(&directory).await;
-        Ok(match presence.map_err(NamespacesError::during("describe", id))? {
+        Ok(match presence.map_err(ProviderError::during("describe", id))? {
             Presence::Alive(_) => InstanceStatus::Alive,
             Presence::Absent => InstanceStatus::Gone("no such instance".to_owned()),
             Presence::Unfinished => InstanceStatus::Gone("the guest never started".to_owned()),
@@ -226,24 +206,13 @@ impl Provider for NamespacesProvider {
         let Some(directory) = InstanceDirectory::of_id(&self.settings, id) else {
             return Ok(());
         };
-        let deadline = Instant::now() + END_LIMIT;
-        while !self
-            .end_step(&directory)
-            .await
-            .map_err(NamespacesError::during("terminate", id))?
-        {
-            if Instant::now() > deadline {
-                return Err(ProviderError::StillAlive(id.clone()));
-            }
-            tokio::time::sleep(LOOK_INTERVAL).await;
-        }
-        Ok(())
+        local::terminate(id, || self.end_step(&directory)).await
     }
 
     async fn list(&self, scope: &OwnerScope) -> Result<Vec<OwnedInstance>, ProviderError> {
         self.list_locked(scope)
             .await
-            .map_err(NamespacesError::during("list", &scope.cluster))
+            .map_err(ProviderError::during("list", &scope.cluster))
     }
 
     async fn console_tail(&self, id: &InstanceId) -> Option<String> {
@@ -257,14 +226,4 @@ impl Provider for NamespacesProvider {
 fn mac_address(address: Ipv4Addr) -> [u8; 6] {
     let [a, b, c, d] = address.octets();
     [0x02, 0x51, a, b, c, d]
-}
-
-fn write_private(path: &Path, bytes: &[u8]) -> Result<(), NamespacesError> {
-    fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .and_then(|mut file| file.write_all(bytes))
-        .map_err(NamespacesError::file("write", path))
 }

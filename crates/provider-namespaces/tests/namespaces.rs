@@ -39,23 +39,7 @@ fn a_guest_is_the_first_process_and_the_payload_does_not_stay() {
 
 #[test]
 fn the_pool_is_the_capacity_and_an_end_gives_its_address_back() {
-    with_bed(|bed| async move {
-        let provider = bed.provider();
-        let mut instances = Vec::new();
-        for name in ["one", "two", "three", "four"] {
-            instances.push(provider.launch(&request(name, "node-a")).await.unwrap());
-        }
-        let error = provider.launch(&request("five", "node-a")).await.unwrap_err();
-        assert!(matches!(&error, ProviderError::Capacity(_)), "{error}");
-
-        let freed = instances.remove(1);
-        provider.terminate(&freed.id).await.unwrap();
-        let fifth = provider.launch(&request("five", "node-a")).await.unwrap();
-        assert_eq!(fifth.addresses, freed.addresses);
-        for instance in instances.iter().chain([&fifth]) {
-            provider.terminate(&instance.id).await.unwrap();
-        }
-    });
+    with_bed(|bed| async move { conformance::the_pool_is_the_capacity(&*bed, &bed.settings().pool).await });
 }
 
 #[test]

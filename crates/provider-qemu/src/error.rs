@@ -2,26 +2,13 @@
 
 use std::{io, path::PathBuf, time::Duration};
 
-use peerpods_provider::ProviderError;
+use peerpods_provider::local::LocalError;
 
-/// A failed step; it becomes the source of a [`ProviderError::Failed`].
+/// A failed step; it becomes the source of a [`peerpods_provider::ProviderError::Failed`].
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum QemuError {
-    #[error("cannot {action} {path}")]
-    File {
-        action: &'static str,
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
-    #[error("{path} is damaged")]
-    Damaged {
-        path: PathBuf,
-        #[source]
-        source: serde_json::Error,
-    },
-    #[error("other calls held {path} for {limit:?}")]
-    LockHeld { path: PathBuf, limit: Duration },
+    #[error(transparent)]
+    Local(#[from] LocalError),
     #[error("cannot make the tap device {name}")]
     Tap {
         name: String,
@@ -58,19 +45,7 @@ pub(crate) enum QemuError {
 impl QemuError {
     /// For use with `map_err` on file operations.
     pub(crate) fn file(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
-        let path = path.into();
-        move |source| Self::File { action, path, source }
-    }
-
-    /// For use with `map_err`: the provider call that failed, and for what.
-    pub(crate) fn during(
-        action: &'static str,
-        subject: impl std::fmt::Display,
-    ) -> impl Fn(Self) -> ProviderError {
-        move |source| ProviderError::Failed {
-            action,
-            subject: subject.to_string(),
-            source: Box::new(source),
-        }
+        let failed = LocalError::file(action, path);
+        move |source| failed(source).into()
     }
 }

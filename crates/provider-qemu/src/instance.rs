@@ -7,20 +7,19 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use peerpods_provider::{Instance, InstanceId, LaunchToken, OwnedInstance, Owner};
+use peerpods_provider::{
+    Instance, InstanceId, LaunchToken, OwnedInstance, Owner,
+    local::{self, InstanceName, LocalError, Names},
+};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::{error::QemuError, lock};
 
-/// What every instance's name begins with.
-const NAME_PREFIX: &str = "qemu-";
+/// How instances are named.
+const NAMES: Names = Names { prefix: "qemu" };
 
-/// Hex digits of the token's hash in the name: with 80 bits no two tokens ever meet.
-const NAME_DIGITS: usize = 20;
-
-/// Hex digits of the hash in the tap's name, which can have 15 characters; a clash makes the launch fail.
-const TAP_DIGITS: usize = 12;
+/// What the names of tap devices begin with.
+const TAP_PREFIX: &str = "pp";
 
 /// How long the console of a VM that ended stays for people who ask why, if nobody terminates it.
 const REMAINS_KEPT: Duration = Duration::from_secs(3600);
@@ -63,45 +62,35 @@ pub(crate) enum Presence {
 /// The directory of one instance.
 #[derive(Clone, Debug)]
 pub(crate) struct InstanceDirectory {
-    name: String,
+    name: InstanceName,
     path: PathBuf,
 }
 
 impl InstanceDirectory {
-    /// The directory for a token.
-    pub(crate) fn of_token(state_dir: &Path, token: &LaunchToken) -> Self {
-        let digest = hex::encode(Sha256::digest(token.as_str()));
-        let name = format!("{NAME_PREFIX}{}", &digest[..NAME_DIGITS]);
+    fn named(state_dir: &Path, name: InstanceName) -> Self {
         Self {
-            path: state_dir.join(&name),
+            path: name.path(state_dir),
             name,
         }
     }
 
+    /// The directory for a token.
+    pub(crate) fn of_token(state_dir: &Path, token: &LaunchToken) -> Self {
+        Self::named(state_dir, NAMES.of_token(token))
+    }
+
     /// The directory of an id, if it can be one of ours.
     pub(crate) fn of_id(state_dir: &Path, id: &InstanceId) -> Option<Self> {
-        let digits = id.as_str().strip_prefix(NAME_PREFIX)?;
-        let is_ours = digits.len() == NAME_DIGITS && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-        is_ours.then(|| Self {
-            path: state_dir.join(id.as_str()),
-            name: id.as_str().to_owned(),
-        })
+        NAMES.of_id(id).map(|name| Self::named(state_dir, name))
     }
 
     /// All that are there, sorted.
     pub(crate) fn all(state_dir: &Path) -> Result<Vec<Self>, QemuError> {
-        let failed = || QemuError::file("read", state_dir);
-        let mut found = Vec::new();
-        for entry in fs::read_dir(state_dir).map_err(failed())? {
-            let name = entry
-                .map_err(failed())?
-                .file_name()
-                .to_string_lossy()
-                .into_owned();
-            found.extend(Self::of_id(state_dir, &InstanceId::new(name)));
-        }
-        found.sort_by(|left, right| left.name.cmp(&right.name));
-        Ok(found)
+        let names = NAMES.all(state_dir)?;
+        Ok(names
+            .into_iter()
+            .map(|name| Self::named(state_dir, name))
+            .collect())
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -121,28 +110,28 @@ impl InstanceDirectory {
     }
 
     pub(crate) fn user_data(&self) -> PathBuf {
-        self.path.join("user-data")
+        self.path.join(local::USER_DATA)
     }
 
     /// The name of the VM's tap device.
     pub(crate) fn tap(&self) -> String {
-        format!("pp{}", &self.name[NAME_PREFIX.len()..][..TAP_DIGITS])
+        self.name.device(TAP_PREFIX)
     }
 
     /// What can be seen of the instance. Only for holders of the state lock.
     pub(crate) fn presence(&self) -> Result<Presence, QemuError> {
         let held = lock::is_held(&self.alive())?;
-        let record = match (self.read_record(), held) {
+        let record = match (local::read_record::<Record>(&self.path), held) {
             (Ok(Some(record)), _) => record,
             (Ok(None), _) if !self.path.exists() => return Ok(Presence::Absent),
             // Without a VM a damaged record is litter; with one it is a mystery that must not be cleaned away.
-            (Ok(None) | Err(QemuError::Damaged { .. }), false) => return Ok(Presence::Unfinished),
+            (Ok(None) | Err(LocalError::Damaged { .. }), false) => return Ok(Presence::Unfinished),
             (Ok(None), true) => {
                 return Err(QemuError::file("find the record in", &self.path)(
                     io::ErrorKind::NotFound.into(),
                 ));
             }
-            (Err(error), _) => return Err(error),
+            (Err(error), _) => return Err(error.into()),
         };
         Ok(match (record.phase, held) {
             (Phase::Started, true) => Presence::Alive(record),
@@ -152,35 +141,19 @@ impl InstanceDirectory {
         })
     }
 
-    fn read_record(&self) -> Result<Option<Record>, QemuError> {
-        let path = self.path.join("record.json");
-        match fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes)
-                .map(Some)
-                .map_err(|source| QemuError::Damaged { path, source }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(QemuError::file("read", path)(error)),
-        }
-    }
-
     /// Writes the record; a crash leaves the old one or the new one.
     pub(crate) fn write_record(&self, record: &Record) -> Result<(), QemuError> {
-        let path = self.path.join("record.json");
-        let partial = self.path.join("record.partial");
-        let bytes = serde_json::to_vec(record).expect("a record is plain data");
-        fs::write(&partial, bytes).map_err(QemuError::file("write", &partial))?;
-        fs::rename(&partial, &path).map_err(QemuError::file("write", &path))
+        Ok(local::write_record(&self.path, record)?)
     }
 
     /// Removes the boot payload: it holds a secret, and is of no use once QEMU has read it.
     pub(crate) fn remove_user_data(&self) -> Result<(), QemuError> {
-        let path = self.user_data();
-        unless_absent(fs::remove_file(&path)).map_err(QemuError::file("remove", path))
+        Ok(local::remove_file(&self.user_data())?)
     }
 
     /// Removes the directory and all in it.
     pub(crate) fn remove(&self) -> Result<(), QemuError> {
-        unless_absent(fs::remove_dir_all(&self.path)).map_err(QemuError::file("remove", &self.path))
+        Ok(local::remove_directory(&self.path)?)
     }
 
     /// Whether the remains of an ended VM have been kept long enough.
@@ -191,10 +164,7 @@ impl InstanceDirectory {
     }
 
     pub(crate) fn instance(&self, record: &Record) -> Instance {
-        Instance {
-            id: InstanceId::new(self.name.as_str()),
-            addresses: vec![record.address.into()],
-        }
+        self.name.instance(record.address)
     }
 
     pub(crate) fn owned(&self, record: Record) -> OwnedInstance {
@@ -206,22 +176,11 @@ impl InstanceDirectory {
     }
 }
 
-/// Removing what is not there has succeeded.
-fn unless_absent(removed: io::Result<()>) -> io::Result<()> {
-    removed.or_else(|error| {
-        if error.kind() == io::ErrorKind::NotFound {
-            Ok(())
-        } else {
-            Err(error)
-        }
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
 
-    use peerpods_provider::{InstanceId, LaunchToken, conformance::request};
+    use peerpods_provider::conformance::request;
     use tempfile::TempDir;
 
     use super::{InstanceDirectory, Phase, Presence, Record};
@@ -239,39 +198,6 @@ mod tests {
         };
         directory.write_record(&record).unwrap();
         (directory, record)
-    }
-
-    #[test]
-    fn a_token_always_gives_the_same_directory_and_an_id_finds_it() {
-        let state = TempDir::new().unwrap();
-        let (directory, record) = prepared(&state);
-        let id = directory.instance(&record).id;
-        assert_eq!(
-            InstanceDirectory::of_id(state.path(), &id).unwrap().path(),
-            directory.path()
-        );
-        assert_eq!(InstanceDirectory::all(state.path()).unwrap().len(), 1);
-        let other = LaunchToken::try_from("other".to_owned()).unwrap();
-        assert_ne!(
-            InstanceDirectory::of_token(state.path(), &other).path(),
-            directory.path()
-        );
-        assert!(directory.tap().len() <= 15);
-    }
-
-    #[test]
-    fn an_id_that_is_not_ours_names_no_path() {
-        for id in [
-            "i-0abc",
-            "qemu-",
-            "qemu-../../../../etc/pass",
-            "qemu-0123456789012345678g",
-        ] {
-            assert!(
-                InstanceDirectory::of_id("/run".as_ref(), &InstanceId::new(id)).is_none(),
-                "{id}"
-            );
-        }
     }
 
     #[test]

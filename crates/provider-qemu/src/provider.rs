@@ -2,9 +2,7 @@
 
 use std::{
     fs,
-    io::Write,
     net::Ipv4Addr,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     process::Stdio,
     time::{Duration, Instant},
 };
@@ -13,6 +11,7 @@ use async_trait::async_trait;
 use peerpods_provider::{
     Instance, InstanceId, InstanceStatus, LaunchRequest, LaunchToken, OwnedInstance, OwnerScope, Provider,
     ProviderError,
+    local::{self, StateLock},
 };
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use tokio::{process::Command, sync::OnceCell};
@@ -21,7 +20,7 @@ use crate::{
     Accelerator, QemuSettings, accelerator, console,
     error::QemuError,
     instance::{InstanceDirectory, Phase, Presence, Record},
-    lock::{self, StateLock},
+    lock,
     machine::{Engine, Machine},
     process, qmp,
     shape::{self, Plan},
@@ -70,12 +69,8 @@ impl QemuProvider {
     /// Takes the settings and makes the state directory; VMs that are there already are found again.
     pub fn new(settings: QemuSettings) -> Result<Self, ProviderError> {
         settings.check()?;
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&settings.state_dir)
-            .map_err(QemuError::file("make", &settings.state_dir))
-            .map_err(QemuError::during("open", settings.state_dir.display()))?;
+        local::make_private_directory(&settings.state_dir)
+            .map_err(ProviderError::during("open", settings.state_dir.display()))?;
         Ok(Self {
             settings,
             engine: OnceCell::new(),
@@ -87,7 +82,7 @@ impl QemuProvider {
         self.engine()
             .await
             .map(drop)
-            .map_err(QemuError::during("probe", "KVM"))
+            .map_err(ProviderError::during("probe", "KVM"))
     }
 
     async fn engine(&self) -> Result<Engine, QemuError> {
@@ -103,7 +98,7 @@ impl QemuProvider {
     }
 
     async fn lock(&self) -> Result<StateLock, QemuError> {
-        StateLock::acquire(&self.settings.state_dir.join("lock")).await
+        Ok(StateLock::acquire(&self.settings.state_dir).await?)
     }
 
     /// What is in `directory` once a launch that was cut off has been completed or cleaned away.
@@ -127,7 +122,7 @@ impl QemuProvider {
         plan: &Plan,
         engine: Engine,
     ) -> Result<Instance, ProviderError> {
-        let failed = || QemuError::during("launch", &request.token);
+        let failed = || ProviderError::during("launch", &request.token);
         let directory = InstanceDirectory::of_token(&self.settings.state_dir, &request.token);
         match self.settle(&directory).await.map_err(failed())? {
             Settled::Nothing => {}
@@ -135,14 +130,7 @@ impl QemuProvider {
             Settled::Alive(record) | Settled::Ended(record) => return Ok(directory.instance(&record)),
         }
         let taken = self.clean_and_collect_addresses().map_err(failed())?;
-        let address = self
-            .settings
-            .pool
-            .addresses()
-            .find(|address| !taken.contains(address));
-        let address = address.ok_or_else(|| {
-            ProviderError::Capacity(format!("all addresses of {} are in use", self.settings.pool))
-        })?;
+        let address = self.settings.pool.free(&taken)?;
         let record = self.write_files(&directory, request, address).map_err(failed())?;
         let started = self.start(&directory, record, request, plan, engine).await;
         if started.is_err() {
@@ -175,17 +163,12 @@ impl QemuProvider {
         address: Ipv4Addr,
     ) -> Result<Record, QemuError> {
         let path = directory.path();
-        fs::DirBuilder::new()
-            .mode(0o700)
-            .create(path)
-            .map_err(QemuError::file("make", path))?;
-        let network = serde_json::json!({
-            "address": format!("{address}/{}", self.settings.prefix_length),
-            "gateway": self.settings.gateway,
-            "mtu": self.settings.mtu,
-        });
-        write_private(&path.join("network.json"), network.to_string().as_bytes())?;
-        write_private(&directory.user_data(), &request.payload)?;
+        local::make_private_directory(path)?;
+        let settings = &self.settings;
+        let network =
+            local::network_document(address, settings.prefix_length, settings.gateway, settings.mtu);
+        local::write_private(&path.join("network.json"), network.as_bytes())?;
+        local::write_private(&directory.user_data(), &request.payload)?;
         let record = Record {
             token: request.token.clone(),
             owner: request.owner.clone(),
@@ -325,18 +308,18 @@ impl Provider for QemuProvider {
         let engine = self
             .engine()
             .await
-            .map_err(QemuError::during("launch", &request.token))?;
+            .map_err(ProviderError::during("launch", &request.token))?;
         let _lock = self
             .lock()
             .await
-            .map_err(QemuError::during("launch", &request.token))?;
+            .map_err(ProviderError::during("launch", &request.token))?;
         self.launch_locked(request, &plan, engine).await
     }
 
     async fn find(&self, token: &LaunchToken) -> Result<Option<Instance>, ProviderError> {
         self.find_locked(token)
             .await
-            .map_err(QemuError::during("find", token))
+            .map_err(ProviderError::during("find", token))
     }
 
     async fn describe(&self, id: &InstanceId) -> Result<InstanceStatus, ProviderError> {
@@ -345,7 +328,7 @@ impl Provider for QemuProvider {
         };
         self.describe_locked(&directory)
             .await
-            .map_err(QemuError::during("describe", id))
+            .map_err(ProviderError::during("describe", id))
     }
 
     async fn ended(&self, id: &InstanceId) {
@@ -363,24 +346,13 @@ impl Provider for QemuProvider {
         let Some(directory) = InstanceDirectory::of_id(&self.settings.state_dir, id) else {
             return Ok(());
         };
-        let deadline = Instant::now() + END_LIMIT;
-        while !self
-            .end_step(&directory)
-            .await
-            .map_err(QemuError::during("terminate", id))?
-        {
-            if Instant::now() > deadline {
-                return Err(ProviderError::StillAlive(id.clone()));
-            }
-            tokio::time::sleep(LOOK_INTERVAL).await;
-        }
-        Ok(())
+        local::terminate(id, || self.end_step(&directory)).await
     }
 
     async fn list(&self, scope: &OwnerScope) -> Result<Vec<OwnedInstance>, ProviderError> {
         self.list_locked(scope)
             .await
-            .map_err(QemuError::during("list", &scope.cluster))
+            .map_err(ProviderError::during("list", &scope.cluster))
     }
 
     async fn console_tail(&self, id: &InstanceId) -> Option<String> {
@@ -426,14 +398,4 @@ fn limit_files(pid: Option<u32>) {
     if let Some(Err(error)) = pid.map(|pid| prlimit(Some(pid), Resource::Fsize, limit)) {
         tracing::warn!(%error, "cannot bound a VM's console");
     }
-}
-
-fn write_private(path: &std::path::Path, bytes: &[u8]) -> Result<(), QemuError> {
-    fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .and_then(|mut file| file.write_all(bytes))
-        .map_err(QemuError::file("write", path))
 }

@@ -16,7 +16,7 @@ use std::{
 
 use bed::{settings, until, with_bed};
 use peerpods_provider::{
-    InstanceStatus, OwnerScope, Provider, ProviderError, Shape,
+    InstanceStatus, OwnerScope, Provider, Shape,
     conformance::{self, Place, request},
 };
 use peerpods_provider_qemu::{Accelerator, QemuProvider, QemuSettings};
@@ -60,28 +60,7 @@ fn a_vm_gets_its_address_and_payload_and_the_payload_does_not_stay() {
 
 #[test]
 fn the_pool_is_the_capacity_and_an_end_gives_its_address_back() {
-    with_bed(|bed| async move {
-        let provider = bed.provider();
-        let mut instances = Vec::new();
-        for name in ["one", "two", "three", "four"] {
-            let mut request = request(name, "node-a");
-            request.shape.memory_mib = Some(256);
-            instances.push(provider.launch(&request).await.unwrap());
-        }
-        let error = provider.launch(&request("five", "node-a")).await.unwrap_err();
-        assert!(
-            matches!(&error, ProviderError::Capacity(_)) && error.retryable(),
-            "{error}"
-        );
-
-        let freed = instances.remove(1);
-        provider.terminate(&freed.id).await.unwrap();
-        let fifth = provider.launch(&request("five", "node-a")).await.unwrap();
-        assert_eq!(fifth.addresses, freed.addresses);
-        for instance in instances.iter().chain([&fifth]) {
-            provider.terminate(&instance.id).await.unwrap();
-        }
-    });
+    with_bed(|bed| async move { conformance::the_pool_is_the_capacity(&*bed, &bed.settings().pool).await });
 }
 
 #[test]

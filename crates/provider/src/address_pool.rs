@@ -2,6 +2,8 @@
 
 use std::{net::Ipv4Addr, str::FromStr};
 
+use crate::ProviderError;
+
 /// The most addresses one pool may have; far more than VMs fit on a machine.
 const POOL_LIMIT: u32 = 4096;
 
@@ -37,6 +39,14 @@ impl AddressPool {
         (self.first..=self.last).contains(&address)
     }
 
+    /// The first address that is not taken.
+    pub fn free(&self, taken: &[Ipv4Addr]) -> Result<Ipv4Addr, ProviderError> {
+        let mut addresses = self.addresses();
+        addresses
+            .find(|address| !taken.contains(address))
+            .ok_or_else(|| ProviderError::Capacity(format!("all addresses of {self} are in use")))
+    }
+
     /// The addresses, from the first.
     pub fn addresses(&self) -> impl Iterator<Item = Ipv4Addr> {
         (self.first.to_bits()..=self.last.to_bits()).map(Ipv4Addr::from_bits)
@@ -62,12 +72,18 @@ impl FromStr for AddressPool {
 
 #[cfg(test)]
 mod tests {
-    use super::AddressPool;
+    use super::{AddressPool, Ipv4Addr, ProviderError};
 
     #[test]
     fn a_pool_is_parsed_and_bounded() {
         let pool: AddressPool = "10.250.0.100-10.250.0.102".parse().unwrap();
         assert_eq!(pool.addresses().count(), 3);
+        assert_eq!(
+            pool.free(&[[10, 250, 0, 100].into()]).unwrap(),
+            Ipv4Addr::new(10, 250, 0, 101)
+        );
+        let taken: Vec<_> = pool.addresses().collect();
+        assert!(matches!(pool.free(&taken), Err(ProviderError::Capacity(_))));
         assert_eq!(pool.to_string(), "10.250.0.100-10.250.0.102");
         for wrong in [
             "",

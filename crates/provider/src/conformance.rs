@@ -12,11 +12,13 @@ use std::{
 };
 
 use async_trait::async_trait;
+use peerpods_error::chain;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use crate::{
-    Instance, InstanceId, InstanceStatus, LaunchRequest, LaunchToken, Owner, OwnerScope, Provider, Shape,
+    AddressPool, Instance, InstanceId, InstanceStatus, LaunchRequest, LaunchToken, Owner, OwnerScope,
+    Provider, ProviderError, Shape,
 };
 
 /// The cluster that the suite's instances belong to; a second one must not see them.
@@ -262,6 +264,33 @@ pub async fn a_console_belongs_to_an_instance(place: &dyn Place) {
     end(place, &instance.id).await;
 }
 
+/// A local provider's `pool` is its capacity, and an end gives its address back.
+pub async fn the_pool_is_the_capacity(place: &dyn Place, pool: &AddressPool) {
+    let provider = place.open();
+    let small = |number: usize| {
+        let mut request = request(&format!("pool-{number}"), "node-a");
+        request.shape.memory_mib = Some(256);
+        request
+    };
+    let mut instances = Vec::new();
+    for number in 0..pool.addresses().count() {
+        instances.push(launch(&*provider, &small(number)).await);
+    }
+    let next = small(instances.len());
+    let refused = provider.launch(&next).await;
+    assert!(
+        matches!(&refused, Err(error @ ProviderError::Capacity(_)) if error.retryable()),
+        "one more than the pool has: {refused:?}"
+    );
+    let freed = instances.remove(1);
+    end(place, &freed.id).await;
+    let again = launch(&*provider, &next).await;
+    assert_eq!(again.addresses, freed.addresses);
+    for instance in instances.iter().chain([&again]) {
+        end(place, &instance.id).await;
+    }
+}
+
 /// A request with every field filled, so that a field which a provider drops is noticed.
 pub fn request(name: &str, node: &str) -> LaunchRequest {
     LaunchRequest {
@@ -327,15 +356,4 @@ async fn listed(provider: &dyn Provider, node: &str) -> Vec<InstanceId> {
         .await
         .unwrap_or_else(|error| panic!("list: {}", chain(&error)));
     found.into_iter().map(|found| found.instance.id).collect()
-}
-
-/// An error with all its causes, on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
 }

@@ -42,6 +42,18 @@ pub enum ProviderError {
 }
 
 impl ProviderError {
+    /// For use with `map_err`: the call that failed, and for what.
+    pub fn during<E: std::error::Error + Send + Sync + 'static>(
+        action: &'static str,
+        subject: impl std::fmt::Display,
+    ) -> impl Fn(E) -> Self {
+        move |source| Self::Failed {
+            action,
+            subject: subject.to_string(),
+            source: Box::new(source),
+        }
+    }
+
     /// Whether the same call may succeed later without anybody changing anything.
     pub fn retryable(&self) -> bool {
         match self {

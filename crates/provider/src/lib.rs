@@ -12,6 +12,7 @@ mod address_pool;
 pub mod conformance;
 mod error;
 pub mod fake;
+pub mod local;
 mod types;
 
 pub use address_pool::{AddressPool, InvalidPool};

@@ -93,21 +93,9 @@ impl Error {
         match self {
             // The sources of these two are already part of their own text.
             Self::Agent { .. } | Self::Hypervisor { .. } => self.to_string(),
-            _ => chain(self),
+            _ => peerpods_error::chain(self),
         }
     }
-}
-
-/// An error and all its causes in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 impl From<Error> for ttrpc::Error {

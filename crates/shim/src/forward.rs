@@ -2,16 +2,14 @@
 
 use std::path::Path;
 
+use peerpods_error::chain;
 use peerpods_tunnel::{
     channel::Connection,
     forward::{LoopbackCatch, carry_caught},
 };
 use tokio::sync::watch;
 
-use crate::{
-    error::chain,
-    sandbox::{Liveness, gone},
-};
+use crate::sandbox::{Liveness, gone};
 
 /// Has what is dialled there carried to the machine until that has gone; then nothing keeps the namespace any more.
 ///

@@ -2,9 +2,13 @@
 //!
 //! A scenario reads like a shell session against the test bed that `make up` started. Most run twice:
 //! with runc, which shows that the scenario itself is right, and as peer pods.
+//!
+//! [`namespaces`] is for tests of single crates that change networks and mounts.
 
 mod bed;
+pub mod namespaces;
 mod pod;
+mod unsafe_namespaces;
 mod wait;
 
 pub use bed::{Bed, Output};

@@ -1,8 +1,9 @@
 //! Worker and guest meet once with the join secret, and from then on by key: nobody else gets in.
 #![allow(clippy::unwrap_used)] // A failure here fails the test.
 
-use std::{error::Error, net::SocketAddr, os::unix::fs::PermissionsExt};
+use std::{net::SocketAddr, os::unix::fs::PermissionsExt};
 
+use peerpods_error::chain;
 use peerpods_proto::payload::JoinSecret;
 use peerpods_tunnel::channel::{
     AgentListener, ChannelError, ClientIdentity, Connection, ForwardListener, JOIN_PROTOCOL, ListenerConfig,
@@ -66,16 +67,6 @@ fn connection(address: SocketAddr, worker: &ClientIdentity, server_key: ServerKe
         client_certificate_pem: worker.certificate_pem.clone(),
         client_key_pem: worker.key_pem.clone(),
     }
-}
-
-/// An error with its causes.
-fn said(error: &ChannelError) -> String {
-    let (mut text, mut cause) = (error.to_string(), error.source());
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 #[tokio::test]
@@ -216,7 +207,7 @@ async fn a_vm_with_another_key_is_not_talked_to() {
         .await
         .unwrap_err();
     assert!(matches!(refused, ChannelError::Handshake { .. }), "{refused:?}");
-    assert!(!refused.retryable(), "{}", said(&refused));
+    assert!(!refused.retryable(), "{}", chain(&refused));
 }
 
 #[tokio::test]
@@ -275,7 +266,7 @@ async fn strangers_that_say_nothing_do_not_keep_the_worker_out() {
     loop {
         match pair.join().await {
             Ok(_) => break,
-            Err(error) => assert!(error.retryable(), "{}", said(&error)),
+            Err(error) => assert!(error.retryable(), "{}", chain(&error)),
         }
     }
     drop(strangers);
@@ -325,9 +316,9 @@ async fn the_connection_file_is_its_owner_s_alone() {
 fn a_connection_file_that_is_none_is_named() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("connect.json");
-    assert!(said(&Connection::read(&path).unwrap_err()).contains("connect.json"));
+    assert!(chain(&Connection::read(&path).unwrap_err()).contains("connect.json"));
     std::fs::write(&path, "{}").unwrap();
-    let error = said(&Connection::read(&path).unwrap_err());
+    let error = chain(&Connection::read(&path).unwrap_err());
     assert!(
         error.contains("connect.json") && error.contains("missing field"),
         "{error}"

@@ -8,7 +8,8 @@ use std::{
     net::{IpAddr, TcpListener, TcpStream},
 };
 
-use lab::{Lab, run_async};
+use lab::Lab;
+use peerpods_testkit::namespaces::run_async;
 use peerpods_tunnel::network::{
     self, NetworkError, WorkerTunnel, attach, create_namespace, inspect, node_address,
 };

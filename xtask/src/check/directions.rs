@@ -10,14 +10,19 @@ use crate::process::{cargo, output};
 /// Which crates of ours a crate may use. A crate that is not listed may not exist: add it here, with
 /// the reason in ARCHITECTURE.md.
 const ALLOWED: &[(&str, &[&str])] = &[
+    ("peerpods-error", &[]),
     ("peerpods-proto", &[]),
-    ("peerpods-provider", &[]),
+    ("peerpods-provider", &["peerpods-error"]),
     ("peerpods-provider-qemu", &["peerpods-provider"]),
-    ("peerpods-provider-namespaces", &["peerpods-provider"]),
+    (
+        "peerpods-provider-namespaces",
+        &["peerpods-error", "peerpods-provider"],
+    ),
     ("peerpods-tunnel", &["peerpods-proto"]),
     (
         "peerpods-adaptor",
         &[
+            "peerpods-error",
             "peerpods-proto",
             "peerpods-provider",
             "peerpods-provider-namespaces",
@@ -25,9 +30,15 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "peerpods-tunnel",
         ],
     ),
-    ("peerpods-shim", &["peerpods-proto", "peerpods-tunnel"]),
-    ("peerpods-guest", &["peerpods-proto", "peerpods-tunnel"]),
-    ("peerpods-image", &[]),
+    (
+        "peerpods-shim",
+        &["peerpods-error", "peerpods-proto", "peerpods-tunnel"],
+    ),
+    (
+        "peerpods-guest",
+        &["peerpods-error", "peerpods-proto", "peerpods-tunnel"],
+    ),
+    ("peerpods-image", &["peerpods-error"]),
     ("peerpods-testkit", &[]),
     ("xtask", &[]),
 ];

@@ -5,12 +5,13 @@ use std::{
     time::Duration,
 };
 
+use peerpods_error::chain;
 use peerpods_provider::{Instance, InstanceStatus, Provider};
 use peerpods_tunnel::channel::{ServerKeyPin, join};
 use tokio::time::{Instant, sleep};
 
 use super::Node;
-use crate::sandbox::{Plan, Reason, chain};
+use crate::sandbox::{Plan, Reason};
 
 /// Between two knocks at a VM that boots: short, because a knock costs little and the pod is waiting.
 const KNOCK_INTERVAL: Duration = Duration::from_millis(50);

@@ -8,6 +8,7 @@ mod retry;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use peerpods_error::chain;
 use peerpods_proto::payload::{BootPayload, ForwarderConfig, GuestSettings};
 use peerpods_provider::{Instance, LaunchRequest, LaunchToken, Provider, ProviderError};
 use peerpods_tunnel::{
@@ -22,7 +23,7 @@ pub(crate) use self::pod_directory::PodDirectories;
 use self::retry::Pauses;
 use crate::{
     relay::Relay,
-    sandbox::{Effects, Limits, Plan, Reason, chain},
+    sandbox::{Effects, Limits, Plan, Reason},
 };
 
 /// EC2's limit for a name tag is longer; this is what fits a host name.

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use peerpods_error::chain;
 use peerpods_provider::OwnerScope;
 use peerpods_tunnel::network::is_namespace;
 
 use super::{Node, retry::Pauses};
-use crate::sandbox::{Reason, Sandboxes, chain};
+use crate::sandbox::{Reason, Sandboxes};
 
 /// Ends instances of this node that no sandbox owns (the journal was lost), sandboxes whose pod is gone (the node was
 /// rebooted), and pod directories of neither. Call it after the replay; it tries until the provider has answered.

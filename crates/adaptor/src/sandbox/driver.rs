@@ -184,7 +184,7 @@ impl Driver {
                 Ok(()) => return,
                 Err(error) => tracing::error!(
                     sandbox = %self.plan.sandbox,
-                    error = super::reason::chain(&error),
+                    error = peerpods_error::chain(&error),
                     "the journal cannot be written; trying again"
                 ),
             }

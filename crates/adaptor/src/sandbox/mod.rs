@@ -23,6 +23,6 @@ pub(crate) use effects::{Effects, Limits};
 #[cfg(test)]
 pub(crate) use plan::example;
 pub(crate) use plan::{Plan, SandboxId, attempt_now, launch_token};
-pub(crate) use reason::{Reason, chain};
+pub(crate) use reason::Reason;
 pub(crate) use state::State;
 pub(crate) use table::{Record, Sandboxes, TableError};

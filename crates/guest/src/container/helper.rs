@@ -131,7 +131,7 @@ pub(crate) fn helper_main(argument: &str) -> ExitCode {
     let Ok(helper) = serde_json::from_str::<Helper>(argument) else {
         return ExitCode::FAILURE;
     };
-    let result = helper.perform().map_err(|error| chain(&error));
+    let result = helper.perform().map_err(|error| peerpods_error::chain(&error));
     let code = if result.is_ok() {
         ExitCode::SUCCESS
     } else {
@@ -145,18 +145,4 @@ pub(crate) fn helper_main(argument: &str) -> ExitCode {
 
 fn write(path: &Path, result: &Result<i32, String>) -> std::io::Result<()> {
     fs::write(path, serde_json::to_vec(result)?)
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.ends_with(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        cause = error.source();
-    }
-    text
 }

@@ -1,6 +1,6 @@
 //! Why a guest was not launched.
 
-use std::{error::Error as _, io, path::PathBuf};
+use std::{io, path::PathBuf};
 
 /// A step that failed.
 #[derive(Debug, thiserror::Error)]
@@ -52,17 +52,5 @@ impl LaunchError {
             name,
             source: Box::new(source),
         }
-    }
-
-    /// The message with all its causes, in one line.
-    pub(crate) fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            cause = error.source();
-        }
-        text
     }
 }

@@ -22,7 +22,7 @@ fn main() -> ExitCode {
     match launch() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{}", error.chain());
+            eprintln!("{}", peerpods_error::chain(&error));
             ExitCode::FAILURE
         }
     }

@@ -1,7 +1,5 @@
 //! A place for guests: network and mount namespaces with a bridge and a control group, gone after the test.
 
-mod unsafe_namespaces;
-
 use std::{
     fs,
     future::Future,
@@ -13,12 +11,13 @@ use std::{
 use async_trait::async_trait;
 use peerpods_provider::{InstanceId, OwnerScope, Provider, conformance::Place};
 use peerpods_provider_namespaces::{NamespacesProvider, NamespacesSettings};
-use rtnetlink::{LinkBridge, new_connection};
-use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount};
+use peerpods_testkit::namespaces::{devices, in_namespaces, make_bridge};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use tempfile::TempDir;
 
 /// The longest that a test waits for anything.
 const WAIT_LIMIT: Duration = Duration::from_secs(20);
+const BRIDGE: &str = "bed0";
 
 pub(crate) struct Bed {
     state: TempDir,
@@ -27,47 +26,29 @@ pub(crate) struct Bed {
 }
 
 /// Runs a test in namespaces of its own, on a thread of its own; without root it says so and passes.
-pub(crate) fn with_bed<F: Future<Output = ()>>(test: impl FnOnce(Arc<Bed>) -> F + Send + 'static) {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: making namespaces needs root");
-        return;
-    }
-    let story = std::thread::spawn(move || {
-        unsafe_namespaces::enter_new();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.block_on(async move {
-            let bed = Arc::new(Bed::new().await);
-            test(bed.clone()).await;
-            bed.assert_nothing_left().await;
-        });
+pub(crate) fn with_bed<F: Future<Output = ()>>(test: impl FnOnce(Arc<Bed>) -> F + Send) {
+    in_namespaces(|| async {
+        let bed = Arc::new(Bed::new().await);
+        test(bed.clone()).await;
+        bed.assert_nothing_left().await;
     });
-    story
-        .join()
-        .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
 }
 
 impl Bed {
     async fn new() -> Self {
-        mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
         let state = TempDir::with_prefix("peerpods-namespaces-").unwrap();
         let hierarchy = state.path().join("cgroup");
         fs::create_dir(&hierarchy).unwrap();
         mount("cgroup2", &hierarchy, "cgroup2", MountFlags::empty(), None).unwrap();
         let cgroup = hierarchy.join(state.path().file_name().unwrap());
         fs::create_dir(&cgroup).unwrap();
-        let (connection, handle, _) = new_connection().unwrap();
-        tokio::spawn(connection);
-        let bridge = LinkBridge::new("bed0").up().build();
-        handle.link().add(bridge).execute().await.unwrap();
+        make_bridge(BRIDGE).await;
         let settings = NamespacesSettings {
             state_dir: state.path().join("instances"),
             cgroup: cgroup.clone(),
             guest: env!("CARGO_BIN_EXE_peerpods-waiting-guest").into(),
             launcher: env!("CARGO_BIN_EXE_peerpods-namespaces-launcher").into(),
-            bridge: "bed0".to_owned(),
+            bridge: BRIDGE.to_owned(),
             pool: "10.250.0.201-10.250.0.204".parse().unwrap(),
             prefix_length: 24,
             gateway: [10, 250, 0, 1].into(),
@@ -94,10 +75,7 @@ impl Bed {
 
     /// The devices on the bridge.
     pub(crate) fn devices(&self) -> usize {
-        let text = fs::read_to_string("/proc/thread-self/net/dev").unwrap();
-        text.lines()
-            .filter(|line| line.trim_start().starts_with("pn"))
-            .count()
+        devices("pn")
     }
 
     async fn assert_nothing_left(&self) {
@@ -149,9 +127,5 @@ fn folders(path: &Path) -> Vec<String> {
 
 /// Waits until `condition` holds.
 pub(crate) async fn until(what: &str, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + WAIT_LIMIT;
-    while !condition() {
-        assert!(Instant::now() < deadline, "waited in vain until {what}");
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    peerpods_testkit::namespaces::until(what, WAIT_LIMIT, condition).await;
 }

@@ -1,19 +1,17 @@
 //! A place for VMs: a network namespace with a bridge, and a state directory, gone after the test.
 
-mod unsafe_network;
-
 use std::{
     env, fs,
     future::Future,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use peerpods_provider::{InstanceId, OwnerScope, Provider, conformance::Place};
 use peerpods_provider_qemu::{Accelerator, QemuProvider, QemuSettings};
-use rtnetlink::{LinkBridge, new_connection};
+use peerpods_testkit::namespaces::{devices, in_namespaces, make_bridge};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -36,26 +34,16 @@ pub(crate) fn image() -> Option<(PathBuf, PathBuf)> {
 }
 
 /// Runs a test in a network namespace of its own, on a thread of its own; skips it when there is no image.
-pub(crate) fn with_bed<F: Future<Output = ()>>(test: impl FnOnce(Arc<Bed>) -> F + Send + 'static) {
+pub(crate) fn with_bed<F: Future<Output = ()>>(test: impl FnOnce(Arc<Bed>) -> F + Send) {
     let Some((kernel, initrd)) = image() else { return };
-    let story = std::thread::spawn(move || {
-        unsafe_network::enter_new();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.block_on(async move {
-            let state = TempDir::with_prefix("peerpods-qemu-").unwrap();
-            let settings = settings(state.path(), kernel, initrd);
-            make_bridge(&settings.bridge).await;
-            let bed = Arc::new(Bed { state, settings });
-            test(bed.clone()).await;
-            bed.assert_nothing_left().await;
-        });
+    in_namespaces(|| async {
+        let state = TempDir::with_prefix("peerpods-qemu-").unwrap();
+        let settings = settings(state.path(), kernel, initrd);
+        make_bridge(&settings.bridge).await;
+        let bed = Arc::new(Bed { state, settings });
+        test(bed.clone()).await;
+        bed.assert_nothing_left().await;
     });
-    story
-        .join()
-        .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
 }
 
 pub(crate) fn settings(state: &Path, kernel: PathBuf, initrd: PathBuf) -> QemuSettings {
@@ -74,17 +62,6 @@ pub(crate) fn settings(state: &Path, kernel: PathBuf, initrd: PathBuf) -> QemuSe
         default_memory_mib: 512,
         binary: "qemu-system-x86_64".into(),
     }
-}
-
-async fn make_bridge(name: &str) {
-    let (connection, handle, _) = new_connection().unwrap();
-    tokio::spawn(connection);
-    handle
-        .link()
-        .add(LinkBridge::new(name).up().build())
-        .execute()
-        .await
-        .unwrap();
 }
 
 impl Bed {
@@ -131,10 +108,7 @@ impl Bed {
 
     /// The devices on the bridge.
     pub(crate) fn taps(&self) -> usize {
-        fs::read_to_string("/proc/thread-self/net/dev")
-            .unwrap()
-            .matches("pp")
-            .count()
+        devices("pp")
     }
 
     async fn assert_nothing_left(&self) {
@@ -176,9 +150,5 @@ impl Place for Bed {
 
 /// Waits until `condition` holds.
 pub(crate) async fn until(what: &str, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + WAIT_LIMIT;
-    while !condition() {
-        assert!(Instant::now() < deadline, "waited in vain until {what}");
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    peerpods_testkit::namespaces::until(what, WAIT_LIMIT, condition).await;
 }

@@ -2,13 +2,9 @@
 
 use std::{future::Future, os::fd::AsFd, path::PathBuf, process::Command, thread};
 
+use peerpods_testkit::namespaces::in_namespaces;
 use peerpods_tunnel::network::create_namespace;
-use rustix::{
-    mount::{MountPropagationFlags, mount_change},
-    thread::{LinkNameSpaceType, move_into_link_name_space},
-};
-
-mod unsafe_leave;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 /// A node with a pod's namespace, and a VM that is reached over a wire.
 pub(crate) struct Lab {
@@ -18,19 +14,10 @@ pub(crate) struct Lab {
 impl Lab {
     /// Runs `story` on a node of its own. Without the rights for it says so and runs nothing.
     pub(crate) fn run<F: Future<Output = ()>>(story: impl FnOnce(Lab) -> F + Send) {
-        if !rustix::process::geteuid().is_root() {
-            println!("skipped: network namespaces need root");
-            return;
-        }
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                unsafe_leave::leave();
-                mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
-                let lab = Lab {
-                    folder: tempfile::tempdir().unwrap(),
-                };
-                run_async(story(lab));
-            });
+        in_namespaces(|| {
+            story(Lab {
+                folder: tempfile::tempdir().unwrap(),
+            })
         });
     }
 
@@ -76,15 +63,6 @@ impl Drop for Lab {
             let _ = rustix::mount::unmount(entry.unwrap().path(), rustix::mount::UnmountFlags::DETACH);
         }
     }
-}
-
-/// Runs a future to its end on this thread, in whose namespace its sockets are made.
-pub(crate) fn run_async<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap()
-        .block_on(future)
 }
 
 #[track_caller]
