@@ -1,10 +1,10 @@
 //! The provider that the settings ask for.
 
-use std::sync::Arc;
+use std::{num::NonZeroU32, sync::Arc};
 
 use peerpods_provider::{Provider, ProviderError};
 use peerpods_provider_namespaces::{NamespacesProvider, NamespacesSettings};
-use peerpods_provider_qemu::{QemuProvider, QemuSettings};
+use peerpods_provider_qemu::{QemuProvider, QemuSettings, ScratchSettings};
 
 use crate::settings::{CloudProvider, Settings};
 
@@ -13,6 +13,9 @@ pub(crate) fn choose(settings: &Settings) -> Result<Arc<dyn Provider>, ProviderE
     match settings.cloud_provider {
         CloudProvider::Qemu => {
             let arguments = settings.qemu.clone();
+            let directory = arguments.scratch_dir;
+            let scratch = NonZeroU32::new(arguments.scratch_size)
+                .map(|size_gib| ScratchSettings { directory, size_gib });
             let provider = Arc::new(QemuProvider::new(QemuSettings {
                 state_dir: arguments.state,
                 kernel: arguments.kernel,
@@ -26,6 +29,7 @@ pub(crate) fn choose(settings: &Settings) -> Result<Arc<dyn Provider>, ProviderE
                 accelerator: arguments.accelerator,
                 default_vcpus: arguments.vcpus,
                 default_memory_mib: arguments.memory,
+                scratch,
                 binary: arguments.binary,
             })?);
             let preparing = provider.clone();

@@ -149,6 +149,19 @@ pub(crate) struct QemuArguments {
     /// Memory, in MiB, of a VM whose pod asks for none.
     #[arg(long = "qemu-memory", env = "QEMU_MEMORY", default_value_t = 512)]
     pub(crate) memory: u32,
+    /// Size, in GiB, of the disk for images and for what containers write, of each VM; 0 for none, and then both take
+    /// the VM's memory.
+    ///
+    /// It takes no more of the node's disk than is written to it.
+    #[arg(long = "qemu-scratch-size", env = "QEMU_SCRATCH_SIZE", default_value_t = 8)]
+    pub(crate) scratch_size: u32,
+    /// Where these disks are, as files without names: on a disk of the node, not in its memory.
+    #[arg(
+        long = "qemu-scratch-dir",
+        env = "QEMU_SCRATCH_DIR",
+        default_value = "/var/lib/cloud-api-adaptor/scratch"
+    )]
+    pub(crate) scratch_dir: PathBuf,
     /// The QEMU program.
     #[arg(
         long = "qemu-binary",

@@ -24,6 +24,8 @@ pub(crate) enum QemuError {
     },
     #[error("there is no bridge {0}")]
     NoBridge(String),
+    #[error("other programs took {0} loop devices before this one could")]
+    LoopDevicesBusy(u32),
     #[error("cannot start {binary}")]
     Spawn {
         binary: PathBuf,

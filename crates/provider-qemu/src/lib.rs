@@ -11,7 +11,8 @@
 //! - The QEMU process holds a file lock from its first instruction to its last: the file `alive` is its
 //!   standard output. Whether a VM lives is asked of the kernel, never inferred from a process number, and
 //!   a VM whose launcher died in the middle is found by the same file.
-//! - The tap device belongs to the QEMU process (it is its standard input) and vanishes with it.
+//! - The tap device belongs to the QEMU process (it is its standard input) and vanishes with it. So does the scratch
+//!   disk, which has no name on the node.
 //!
 //! ```text
 //! STATE/lock                  orders all calls
@@ -35,10 +36,13 @@ mod machine;
 mod process;
 mod provider;
 mod qmp;
+mod scratch;
 mod settings;
 mod shape;
 mod tap;
+mod unsafe_inherit;
+mod unsafe_loop;
 mod unsafe_tap;
 
 pub use provider::QemuProvider;
-pub use settings::{Accelerator, InvalidAccelerator, QemuSettings};
+pub use settings::{Accelerator, InvalidAccelerator, QemuSettings, ScratchSettings};

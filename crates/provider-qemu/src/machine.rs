@@ -4,10 +4,11 @@
 //! but of its emulated boots some hang: it has neither HPET nor ACPI timer, and when the kernel fails to
 //! measure its clock against the PIT, which happens on a busy host, nothing is left that ticks.
 
-use std::{ffi::OsString, net::Ipv4Addr, path::Path};
+use std::{ffi::OsString, net::Ipv4Addr, os::fd::RawFd, path::Path};
 
 use crate::{
     qmp::{CONTROL_SOCKET, LIFE_SOCKET},
+    scratch,
     shape::Plan,
 };
 
@@ -44,6 +45,8 @@ pub(crate) struct Machine<'a> {
     /// For people who look at the process list.
     pub(crate) name: &'a str,
     pub(crate) address: Ipv4Addr,
+    /// The number under which QEMU inherits its scratch disk.
+    pub(crate) scratch: Option<RawFd>,
 }
 
 impl Machine<'_> {
@@ -79,6 +82,8 @@ impl Machine<'_> {
             ["-append", KERNEL_ARGUMENTS],
         ];
         arguments.extend(pairs.into_iter().flatten().map(OsString::from));
+        let scratch = self.scratch.into_iter().flat_map(scratch::arguments);
+        arguments.extend(scratch.flatten().map(OsString::from));
         arguments.push("-kernel".into());
         arguments.push(self.plan.kernel.clone().into());
         arguments.push("-initrd".into());
@@ -148,6 +153,7 @@ mod tests {
             plan: &plan,
             name: "podvm,x",
             address: [10, 250, 0, 100].into(),
+            scratch: Some(9),
         };
         let line: Vec<String> = machine
             .arguments()
@@ -160,6 +166,7 @@ mod tests {
         assert_eq!(value("-kernel"), "/boot/vmlinuz,odd");
         assert_eq!(value("-name"), "guest=podvm,,x");
         assert_eq!(value("-accel"), "tcg,thread=multi");
+        assert_eq!(value("-add-fd"), "fd=9,set=0,opaque=scratch");
         assert!(line.contains(&"virtio-net-pci,netdev=pod,romfile=,mac=02:50:0a:fa:00:64".to_owned()));
     }
 

@@ -23,6 +23,7 @@ use crate::{
     lock,
     machine::{Engine, Machine},
     process, qmp,
+    scratch::ScratchDisk,
     shape::{self, Plan},
     tap,
 };
@@ -193,24 +194,36 @@ impl QemuProvider {
             .ok_or_else(|| QemuError::Ended("another process holds its lock".to_owned()))?;
         let log =
             fs::File::create(directory.qemu_log()).map_err(QemuError::file("make", directory.qemu_log()))?;
+        let scratch = self
+            .settings
+            .scratch
+            .as_ref()
+            .map(ScratchDisk::make)
+            .transpose()?;
         let machine = Machine {
             engine,
             plan,
             name: &request.name,
             address: record.address,
+            scratch: scratch.as_ref().map(ScratchDisk::descriptor),
         };
-        let mut child = Command::new(&self.settings.binary)
+        let mut command = Command::new(&self.settings.binary);
+        command
             .args(machine.arguments())
             .current_dir(directory.path())
             .stdin(Stdio::from(tap))
             .stdout(Stdio::from(alive))
             .stderr(Stdio::from(log))
-            .process_group(0)
-            .spawn()
-            .map_err(|source| QemuError::Spawn {
-                binary: self.settings.binary.clone(),
-                source,
-            })?;
+            .process_group(0);
+        if let Some(scratch) = scratch {
+            scratch.pass_to(&mut command);
+        }
+        let mut child = command.spawn().map_err(|source| QemuError::Spawn {
+            binary: self.settings.binary.clone(),
+            source,
+        })?;
+        // What QEMU inherited is QEMU's alone from here on.
+        drop(command);
         limit_files(child.id());
         // While this program lives it is the parent and must collect the exit status; nobody waits for it.
         tokio::spawn(async move { child.wait().await });

@@ -1,6 +1,6 @@
 //! Where VMs live on this machine, and what they get unless a pod says otherwise.
 
-use std::{net::Ipv4Addr, path::PathBuf, str::FromStr};
+use std::{net::Ipv4Addr, num::NonZeroU32, path::PathBuf, str::FromStr};
 
 use peerpods_provider::{AddressPool, ProviderError};
 
@@ -33,8 +33,25 @@ pub struct QemuSettings {
     pub default_vcpus: u32,
     /// Memory of a VM whose pod asks for none.
     pub default_memory_mib: u32,
+    /// The scratch disk of every VM. Without one, images and what containers write take the VM's memory.
+    pub scratch: Option<ScratchSettings>,
     /// The QEMU program, a path or a name to look up.
     pub binary: PathBuf,
+}
+
+/// The scratch disks of VMs: sparse files without names, gone with their VMs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScratchSettings {
+    /// Where the files are: on a disk, and on a file system that can have files without names (`O_TMPFILE`).
+    pub directory: PathBuf,
+    /// How large each appears to its VM.
+    pub size_gib: NonZeroU32,
+}
+
+impl ScratchSettings {
+    pub(crate) fn size_bytes(&self) -> u64 {
+        u64::from(self.size_gib.get()) << 30
+    }
 }
 
 impl QemuSettings {
@@ -114,6 +131,7 @@ pub(crate) mod tests {
             accelerator: Accelerator::Tcg,
             default_vcpus: 1,
             default_memory_mib: 512,
+            scratch: None,
             binary: "qemu-system-x86_64".into(),
         }
     }

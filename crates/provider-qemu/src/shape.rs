@@ -12,7 +12,7 @@ const VCPU_LIMIT: u32 = 32;
 /// The least memory of one VM: kernel, initrd and guest program may need 128 MiB at rest, and the pod as much.
 const MEMORY_MINIMUM_MIB: u32 = 256;
 
-/// What a VM has beyond what its pod asks for: the guest itself, and the images, which are in memory here.
+/// What a VM has beyond what its pod asks for: the guest itself, and, in a VM without a scratch disk, the images.
 const GUEST_MEMORY_MIB: u32 = 256;
 
 /// The most characters of an image's name, as in a DNS label.

@@ -38,7 +38,7 @@ fn a_vm_gets_its_address_and_payload_and_the_payload_does_not_stay() {
             instance.addresses,
             ["10.250.0.100".parse::<std::net::IpAddr>().unwrap()]
         );
-        assert_eq!(bed.taps(), 1);
+        assert_eq!((bed.taps(), bed.disks()), (1, 1));
 
         let directory = bed.directory(&instance.id);
         assert!(
@@ -151,10 +151,16 @@ fn payload_with_lease(lease: Duration) -> Vec<u8> {
 #[test]
 fn a_guest_that_nobody_speaks_to_ends_its_vm_when_its_lease_lapses() {
     with_bed(|bed| async move {
-        let provider = bed.provider();
+        // Nor does it need a disk to come so far.
+        let settings = QemuSettings {
+            scratch: None,
+            ..bed.settings()
+        };
+        let provider = QemuProvider::new(settings).unwrap();
         let mut forgotten = request("lease", "node-a");
         forgotten.payload = payload_with_lease(Duration::from_secs(2)).into();
         let instance = provider.launch(&forgotten).await.unwrap();
+        assert_eq!(bed.disks(), 0);
         // Nobody ends it: the test waits for its own end.
         tokio::time::timeout(Duration::from_secs(60), provider.ended(&instance.id))
             .await
@@ -211,6 +217,10 @@ fn a_launch_that_cannot_work_leaves_nothing_and_says_why() {
             launch(|settings| settings.bridge = "absent0".into()).await,
             "there is no bridge absent0"
         );
+        let without_files = |settings: &mut QemuSettings| {
+            settings.scratch.as_mut().unwrap().directory = "/proc/scratch".into();
+        };
+        assert_eq!(launch(without_files).await, "cannot make /proc/scratch");
         assert_eq!(
             launch(|settings| settings.binary = "/no/qemu".into()).await,
             "cannot start /no/qemu"
@@ -263,6 +273,7 @@ fn wherever_the_launcher_dies_there_is_one_vm_in_the_end() {
             );
             assert_eq!(bed.vms().len(), 1, "killed at {stage:?}");
             assert_eq!(bed.taps(), 1, "killed at {stage:?}");
+            until("one disk is there", || bed.disks() == 1).await;
             let scope = OwnerScope {
                 cluster: "conformance".to_owned(),
                 node: Some("node-a".to_owned()),

@@ -3,6 +3,7 @@
 use std::{
     env, fs,
     future::Future,
+    num::NonZeroU32,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -10,7 +11,7 @@ use std::{
 
 use async_trait::async_trait;
 use peerpods_provider::{InstanceId, OwnerScope, Provider, conformance::Place};
-use peerpods_provider_qemu::{Accelerator, QemuProvider, QemuSettings};
+use peerpods_provider_qemu::{Accelerator, QemuProvider, QemuSettings, ScratchSettings};
 use peerpods_testkit::namespaces::{devices, in_namespaces, make_bridge};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -60,6 +61,10 @@ pub(crate) fn settings(state: &Path, kernel: PathBuf, initrd: PathBuf) -> QemuSe
         accelerator: Accelerator::Tcg,
         default_vcpus: 1,
         default_memory_mib: 512,
+        scratch: Some(ScratchSettings {
+            directory: state.join("scratch"),
+            size_gib: NonZeroU32::MIN,
+        }),
         binary: "qemu-system-x86_64".into(),
     }
 }
@@ -111,6 +116,16 @@ impl Bed {
         devices("pp")
     }
 
+    /// The scratch disks that the kernel has for this bed's VMs.
+    pub(crate) fn disks(&self) -> usize {
+        let devices = fs::read_dir("/sys/block").unwrap().flatten();
+        let files =
+            devices.filter_map(|device| fs::read_to_string(device.path().join("loop/backing_file")).ok());
+        files
+            .filter(|file| Path::new(file).starts_with(self.state.path()))
+            .count()
+    }
+
     async fn assert_nothing_left(&self) {
         let scope = OwnerScope {
             cluster: "conformance".to_owned(),
@@ -119,6 +134,7 @@ impl Bed {
         assert_eq!(self.provider().list(&scope).await.unwrap(), []);
         assert_eq!(self.vms(), [], "a VM is left");
         until("the tap devices are gone", || self.taps() == 0).await;
+        until("the scratch disks are gone", || self.disks() == 0).await;
         assert_eq!(self.directories(), [""; 0], "a directory is left");
     }
 }

@@ -167,6 +167,9 @@ fn adaptor(plan: &Plan, state: &State) -> Daemon {
         .extend(settings.map(|(name, value)| (name, value.to_owned())));
     daemon
         .environment
+        .push(("QEMU_SCRATCH_DIR", state.text("scratch")));
+    daemon
+        .environment
         .push(("QEMU_KERNEL", plan.kernel.display().to_string()));
     daemon
         .environment
