@@ -1,6 +1,6 @@
 //! What can go wrong in the guest, and the one place where it becomes a status for the worker.
 
-use std::{io, path::PathBuf};
+use std::{io, path::PathBuf, sync::Arc};
 
 use peerpods_proto::{payload::PayloadError, spec::SpecError};
 use peerpods_tunnel::{channel::ChannelError, network::NetworkError};
@@ -33,6 +33,8 @@ pub(crate) enum GuestError {
     Spec(#[from] SpecError),
     #[error(transparent)]
     Image(#[from] ImageError),
+    #[error("the VM has no place for images and what containers write")]
+    Scratch(#[source] Arc<GuestError>),
     #[error("{0} does not exist")]
     NotFound(String),
     #[error("container {0} does not exist")]
@@ -89,6 +91,7 @@ impl GuestError {
             | Self::NoPayload
             | Self::Network(_)
             | Self::Channel(_)
+            | Self::Scratch(_)
             | Self::Runtime { .. } => Code::INTERNAL,
         }
     }

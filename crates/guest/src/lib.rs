@@ -5,6 +5,7 @@
 //! - [`container`] runs containers: each creation and each exec is a single-threaded process of its own, because
 //!   libcontainer forks, which a process with threads must not do.
 //! - [`image`] pulls images.
+//! - [`scratch`] is where images and what containers write go: on a disk, where the VM has one.
 
 mod agent;
 mod boot;
@@ -13,5 +14,6 @@ mod error;
 pub mod image;
 mod lease;
 mod life;
+mod scratch;
 
 pub use life::main;

@@ -18,6 +18,7 @@ use crate::{
     error::GuestError,
     image::{PullSettings, write_trusted_roots},
     lease::Lease,
+    scratch::Scratch,
 };
 
 /// How long a guest of a stock adaptor, which tells no lease, lives without a word.
@@ -47,10 +48,7 @@ pub fn main() -> ExitCode {
         Ok(why) => tracing::info!("powering off: {why}"),
         Err(error) => tracing::error!("powering off: {}", error.chain()),
     }
-    // File systems of a kernel that others use too are not this pod's to write back.
-    if Platform::find().is_ok_and(Platform::has_own_kernel) {
-        rustix::fs::sync();
-    }
+    // Nothing is written back: no disk of the VM outlives it.
     // It does not return; where the machine cannot power off, the kernel's panic ends it.
     let _ = reboot(RebootCommand::PowerOff);
     ExitCode::FAILURE
@@ -69,6 +67,7 @@ fn init() -> Result<&'static str, GuestError> {
 async fn run(platform: Platform, handed_over: Instant) -> Result<&'static str, GuestError> {
     let reaper = Reaper::start()?;
     let payload = boot::join_pod(platform).await?;
+    let scratch = Scratch::prepare(platform);
     let lease = Lease::new(
         payload
             .settings
@@ -84,7 +83,7 @@ async fn run(platform: Platform, handed_over: Instant) -> Result<&'static str, G
         ..PullSettings::default()
     };
     write_trusted_roots()?;
-    let sandbox = Arc::new(Sandbox::new(pull, reaper, platform.limits())?);
+    let sandbox = Arc::new(Sandbox::new(pull, scratch, reaper, platform.limits())?);
     let address = SocketAddr::from((Ipv6Addr::UNSPECIFIED, AGENT_PORT));
     let (listener, forwards) = AgentListener::bind(address, trust(payload)?).await?;
     tokio::spawn(forward(forwards, lease.clone()));

@@ -23,10 +23,10 @@ const GROUPS: [Group; 3] = [
         name: "ec2",
         modules: &["ena"],
     },
-    // Every platform: container file systems and the pod network.
+    // Every platform: container file systems, on scratch disks too, and the pod network.
     Group {
         name: COMMON,
-        modules: &["overlay", "vxlan", "macvlan"],
+        modules: &["ext4", "overlay", "vxlan", "macvlan"],
     },
 ];
 
@@ -189,7 +189,7 @@ mod tests {
                     .iter()
                     .map(|(name, depends)| (*name, object(depends)))
                     .collect(),
-                built_in: vec![],
+                built_in: vec!["ext4"],
             }
         }
 

@@ -1,8 +1,9 @@
 //! The running test bed, as a shell would use it.
 
 use std::{
+    fs,
     io::Write,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -82,6 +83,24 @@ impl Bed {
         );
         let found = self.enter(&["sh", "-c", &script]);
         found.stdout.lines().map(str::to_owned).collect()
+    }
+
+    /// How many scratch disks of VMs the node has: files without names in the bed's folder, behind loop devices.
+    pub fn scratch_disks(&self) -> usize {
+        let folder = self.directory.join("state/scratch");
+        // There was no VM yet where it is missing.
+        let folder = fs::canonicalize(&folder).unwrap_or(folder);
+        let devices = fs::read_dir("/sys/block").expect("/sys is mounted").flatten();
+        devices
+            .filter_map(|device| fs::read_to_string(device.path().join("loop/backing_file")).ok())
+            .filter(|file| Path::new(file).starts_with(&folder))
+            .count()
+    }
+
+    /// How many VMs run on the node.
+    pub fn machines(&self) -> usize {
+        let found = self.enter(&["pgrep", "--count", "[q]emu-system"]);
+        found.stdout.trim().parse().expect("pgrep counts")
     }
 
     /// The path of a program of the bed, for use inside another command line.

@@ -13,7 +13,7 @@ mod wait;
 
 pub use bed::{Bed, Output};
 pub use pod::{Pod, PodBuilder, container};
-pub use wait::wait_for;
+pub use wait::{wait_for, wait_no_disk_without_machine};
 
 /// Who runs a scenario's pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

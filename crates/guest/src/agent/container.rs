@@ -19,6 +19,7 @@ use crate::{
         complete, make_missing_sources,
     },
     error::GuestError,
+    scratch,
 };
 
 const SIGKILL: i32 = 9;
@@ -294,5 +295,5 @@ pub(super) async fn clean(id: &ContainerId) -> Result<(), GuestError> {
             Ok(()) | Err(_) => {}
         }
     }
-    Ok(())
+    scratch::remove_container(id)
 }

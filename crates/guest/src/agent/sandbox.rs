@@ -2,25 +2,26 @@
 
 use std::{
     collections::BTreeMap,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OnceCell};
 
 use super::container::Container;
 use crate::{
     container::{ContainerId, Limits, OutOfMemory, Reaper, SandboxNamespaces, start_pod_init},
     error::GuestError,
     image::{ImageStore, PullSettings},
+    scratch::Scratch,
 };
-
-/// Where layers are unpacked.
-const IMAGES: &str = "/var/images";
 
 /// The pod.
 pub(crate) struct Sandbox {
-    pub(super) images: ImageStore,
+    pub(super) scratch: Scratch,
+    /// Opened with the first image, when the scratch space is ready.
+    images: OnceCell<ImageStore>,
+    pull_settings: PullSettings,
     pub(super) reaper: Reaper,
     pub(super) out_of_memory: OutOfMemory,
     pub(super) limits: Limits,
@@ -61,9 +62,16 @@ impl Drop for Place<'_> {
 }
 
 impl Sandbox {
-    pub(crate) fn new(settings: PullSettings, reaper: Reaper, limits: Limits) -> Result<Self, GuestError> {
+    pub(crate) fn new(
+        pull_settings: PullSettings,
+        scratch: Scratch,
+        reaper: Reaper,
+        limits: Limits,
+    ) -> Result<Self, GuestError> {
         Ok(Self {
-            images: ImageStore::open(Path::new(IMAGES), settings)?,
+            scratch,
+            images: OnceCell::new(),
+            pull_settings,
             reaper,
             out_of_memory: OutOfMemory::watch()?,
             pod_processes: Mutex::default(),
@@ -72,6 +80,14 @@ impl Sandbox {
             containers: Mutex::default(),
             end: Notify::new(),
         })
+    }
+
+    pub(super) async fn images(&self) -> Result<&ImageStore, GuestError> {
+        let open = async || {
+            let space = self.scratch.space().await?;
+            Ok(ImageStore::open(&space.images(), self.pull_settings.clone())?)
+        };
+        self.images.get_or_try_init(open).await
     }
 
     /// Makes what containers share; a second call is the worker's that lost the first answer.

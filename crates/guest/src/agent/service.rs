@@ -187,7 +187,7 @@ impl AgentService for Service {
     ) -> ttrpc::Result<Empty> {
         self.sandbox.create(&request.hostname)?;
         for one in &request.storages {
-            storage::provide_to_pod(one)?;
+            storage::provide_to_pod(&self.sandbox, one).await?;
         }
         Ok(Empty::new())
     }

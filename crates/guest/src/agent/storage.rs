@@ -1,30 +1,36 @@
 //! What a container's mounts refer to: an image, memory, a folder.
 
-use std::{ffi::CString, fs, os::unix::fs::PermissionsExt, path::Path};
+use std::{
+    ffi::CString,
+    fs, io,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::Path,
+};
 
 use peerpods_proto::agent::Storage;
 use rustix::{
     fs::{Gid, chown},
     io::Errno,
-    mount::{MountFlags, mount},
+    mount::{MountFlags, mount, mount_bind},
 };
 
 use super::Sandbox;
 use crate::{
-    container::{CONTAINERS, ContainerId},
+    container::ContainerId,
     error::GuestError,
     image::{ImageReference, mount_rootfs},
+    scratch::Space,
 };
 
 /// Where storages may be mounted.
 const ROOT: &str = "/run/kata-containers/";
 
 /// Makes a storage of the pod itself available at its mount point.
-pub(super) fn provide_to_pod(storage: &Storage) -> Result<(), GuestError> {
+pub(super) async fn provide_to_pod(sandbox: &Sandbox, storage: &Storage) -> Result<(), GuestError> {
     let target = target(storage)?;
     match storage.driver.as_str() {
         "ephemeral" => memory(storage, target),
-        "local" => folder(storage, target),
+        "local" => folder(storage, target, sandbox.scratch.space().await?),
         other => Err(unknown(other)),
     }
 }
@@ -37,7 +43,7 @@ pub(super) async fn provide(
 ) -> Result<(), GuestError> {
     match storage.driver.as_str() {
         "image_guest_pull" => pull(sandbox, container, &storage.source, target(storage)?).await,
-        _ => provide_to_pod(storage),
+        _ => provide_to_pod(sandbox, storage).await,
     }
 }
 
@@ -71,9 +77,9 @@ async fn pull(
     target: &Path,
 ) -> Result<(), GuestError> {
     let reference: ImageReference = image.parse()?;
-    let image = sandbox.images.pull(&reference, None).await?;
+    let image = sandbox.images().await?.pull(&reference, None).await?;
     fs::create_dir_all(target).map_err(GuestError::file("make", target))?;
-    let scratch = Path::new(CONTAINERS).join(container.as_str()).join("scratch");
+    let scratch = sandbox.scratch.space().await?.container(container);
     fs::create_dir_all(&scratch).map_err(GuestError::file("make", &scratch))?;
     Ok(mount_rootfs(&image, target, &scratch)?)
 }
@@ -105,22 +111,36 @@ fn memory(storage: &Storage, target: &Path) -> Result<(), GuestError> {
     set_group(storage, target)
 }
 
-/// A folder that the containers of the pod share.
-fn folder(storage: &Storage, target: &Path) -> Result<(), GuestError> {
-    if target.exists() {
-        return Ok(());
+/// A folder that the containers of the pod share, in the scratch space. A part of a volume that was provided before is
+/// there already, within that.
+fn folder(storage: &Storage, target: &Path, space: Space) -> Result<(), GuestError> {
+    let name = target
+        .strip_prefix(ROOT)
+        .expect("`target` checked that it is below");
+    let place = space.volume(name);
+    if !place.exists() {
+        fs::create_dir_all(&place).map_err(GuestError::file("make", &place))?;
+        let mode = storage
+            .options
+            .iter()
+            .find_map(|option| option.strip_prefix("mode="));
+        let mode = mode
+            .and_then(|octal| u32::from_str_radix(octal, 8).ok())
+            .unwrap_or(0o777);
+        fs::set_permissions(&place, fs::Permissions::from_mode(mode & 0o7777))
+            .map_err(GuestError::file("set the mode of", &place))?;
+        set_group(storage, &place)?;
     }
     fs::create_dir_all(target).map_err(GuestError::file("make", target))?;
-    let mode = storage
-        .options
-        .iter()
-        .find_map(|option| option.strip_prefix("mode="));
-    let mode = mode
-        .and_then(|octal| u32::from_str_radix(octal, 8).ok())
-        .unwrap_or(0o777);
-    fs::set_permissions(target, fs::Permissions::from_mode(mode & 0o7777))
-        .map_err(GuestError::file("set the mode of", target))?;
-    set_group(storage, target)
+    if is_same(&place, target).map_err(GuestError::file("look at", target))? {
+        return Ok(());
+    }
+    mount_bind(&place, target).map_err(|error| GuestError::file("mount", target)(error.into()))
+}
+
+fn is_same(left: &Path, right: &Path) -> io::Result<bool> {
+    let (left, right) = (fs::metadata(left)?, fs::metadata(right)?);
+    Ok((left.dev(), left.ino()) == (right.dev(), right.ino()))
 }
 
 fn set_group(storage: &Storage, target: &Path) -> Result<(), GuestError> {

@@ -59,7 +59,8 @@ pub fn mount_rootfs(image: &PulledImage, target: &Path, scratch: &Path) -> Resul
 }
 
 /// The mount's options. The kernel takes one page of them, and the digests of 128 layers would fill two: so
-/// directories are named by descriptors of this process, which also need no escaping.
+/// directories are named by descriptors of this process, which also need no escaping. Nothing that a container writes
+/// outlives its VM: so nobody waits for it to be written to a disk (`volatile`).
 fn options(lower: &[File], upper: &File, work: &File) -> CString {
     let mut options = String::from("lowerdir=");
     for (index, layer) in lower.iter().enumerate() {
@@ -69,7 +70,7 @@ fn options(lower: &[File], upper: &File, work: &File) -> CString {
     let (upper, work) = (upper.as_raw_fd(), work.as_raw_fd());
     let _ = write!(
         options,
-        ",upperdir=/proc/self/fd/{upper},workdir=/proc/self/fd/{work}"
+        ",upperdir=/proc/self/fd/{upper},workdir=/proc/self/fd/{work},volatile"
     );
     CString::new(options).expect("paths made of digits and slashes hold no zero byte")
 }

@@ -5,7 +5,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use peerpods_testkit::{Bed, PodBuilder, Runtime, container, wait_for};
+use peerpods_testkit::{Bed, PodBuilder, Runtime, container, wait_for, wait_no_disk_without_machine};
 
 use crate::{RESTART_LIMIT, instances_of, kill_daemon, replace_daemon, wait_adaptor_serves};
 
@@ -90,6 +90,7 @@ fn killed_at(name: &str, point: &str) {
     pod.delete();
     let left = bed.enter(&["grep", "-r", "-l", "-a", &copy, "/run/peerpod"]);
     assert_eq!(left.stdout, "", "something of the pod is left");
+    wait_no_disk_without_machine(&bed);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Everything of ours on the node dies at once, as when it is rebooted.
 
-use peerpods_testkit::{Bed, PodBuilder, Runtime, container};
+use peerpods_testkit::{Bed, PodBuilder, Runtime, container, wait_no_disk_without_machine};
 
 use crate::{instances_of, machine_of};
 
@@ -33,4 +33,5 @@ fn after_everything_died_at_once_no_vm_is_left_and_pods_run_again() {
     );
     pod.wait_ready();
     pod.delete();
+    wait_no_disk_without_machine(&bed);
 }

@@ -14,6 +14,7 @@ mod nothing_left;
 mod port_forward;
 mod refusals;
 mod resources;
+mod scratch;
 mod security;
 mod streams;
 mod volumes;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use peerpods_testkit::{Bed, PodBuilder, Runtime, container, wait_for};
+use peerpods_testkit::{Bed, PodBuilder, Runtime, container, wait_for, wait_no_disk_without_machine};
 use serde_json::json;
 
 /// The kubelet removes what the container runtime remembers of an ended sandbox once a minute.
@@ -55,6 +55,7 @@ fn wait_nothing_left(bed: &Bed, names: &[&str]) {
             Err(format!("{left:#?}"))
         }
     });
+    wait_no_disk_without_machine(bed);
 }
 
 #[test]
@@ -84,6 +85,7 @@ fn a_deleted_pod_leaves_nothing() {
     let namespace = namespace.rsplit('/').next().unwrap().to_owned();
     let tap = format!("pp{}", &instance["qemu-".len()..][..12]);
     the_only_line(&bed, &format!("ip -oneline link show dev {tap}"));
+    assert!(bed.scratch_disks() > 0);
     let tunnel = lines(
         &bed,
         &format!("ip -netns {namespace} -oneline link show type vxlan"),

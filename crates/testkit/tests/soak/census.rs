@@ -53,6 +53,7 @@ impl Census {
             .iter()
             .map(|(name, command)| (*name, count(bed, command)))
             .collect();
+        counts.insert("scratch disks", bed.scratch_disks() as u64);
         counts.extend(Self::of_process(bed, &adaptor).0);
         Self(counts)
     }

@@ -1,0 +1,119 @@
+//! Scratch space: where images are unpacked and what containers write goes to.
+//!
+//! A VM that has a disk for it makes a file system there ([`file_system`]); it is as large as the disk, and none of it
+//! counts as a container's memory. In a VM without one the same folders are in memory. Secrets and configuration are
+//! never here: they are copied to folders that are always in memory.
+//!
+//! Nothing of it outlives the VM, so nothing is ever written back for the sake of what comes after.
+
+mod disk;
+mod file_system;
+mod unsafe_resize;
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use tokio::sync::watch;
+
+use crate::{boot::Platform, container::ContainerId, error::GuestError};
+
+/// Where it is, whatever it is on.
+const FOLDER: &str = "/var/scratch";
+
+/// Scratch space that is being made ready, is, or cannot be.
+pub(crate) struct Scratch {
+    phase: watch::Receiver<Phase>,
+}
+
+#[derive(Clone)]
+enum Phase {
+    Preparing,
+    Ready,
+    Unusable(Arc<GuestError>),
+}
+
+/// Scratch space that can be used.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Space(());
+
+impl Scratch {
+    /// Makes it ready, on a thread of its own: nobody needs it before the first container. Until here the disk was not
+    /// touched, so that a VM can be saved and go on with another, empty disk.
+    pub(crate) fn prepare(platform: Platform) -> Self {
+        let (sender, phase) = watch::channel(Phase::Preparing);
+        tokio::task::spawn_blocking(move || {
+            let result = prepare(platform);
+            if let Err(error) = &result {
+                tracing::error!("{}", error.chain());
+            }
+            sender.send_replace(match result {
+                Ok(()) => Phase::Ready,
+                Err(error) => Phase::Unusable(Arc::new(error)),
+            });
+        });
+        Self { phase }
+    }
+
+    /// Waits until it is ready. A disk that cannot be used is an error for every container: memory in its place would
+    /// end them later, for no reason that anybody sees.
+    pub(crate) async fn space(&self) -> Result<Space, GuestError> {
+        let mut phase = self.phase.clone();
+        let phase = phase
+            .wait_for(|phase| !matches!(phase, Phase::Preparing))
+            .await
+            .map(|phase| phase.clone());
+        match phase {
+            Ok(Phase::Ready) => Ok(Space(())),
+            Ok(Phase::Unusable(error)) => Err(GuestError::Scratch(error)),
+            Ok(Phase::Preparing) | Err(_) => Err(GuestError::System {
+                action: "prepare scratch space",
+                source: io::ErrorKind::Interrupted.into(),
+            }),
+        }
+    }
+}
+
+impl Space {
+    /// Where layers are unpacked.
+    pub(crate) fn images(self) -> PathBuf {
+        Path::new(FOLDER).join("images")
+    }
+
+    /// Where a container's changes to its root are.
+    pub(crate) fn container(self, id: &ContainerId) -> PathBuf {
+        container(id)
+    }
+
+    /// Where a folder is that containers of the pod share and know as `name`, a relative path.
+    pub(crate) fn volume(self, name: &Path) -> PathBuf {
+        Path::new(FOLDER).join("volumes").join(name)
+    }
+}
+
+/// Removes what a container wrote, if there is any.
+pub(crate) fn remove_container(id: &ContainerId) -> Result<(), GuestError> {
+    let path = container(id);
+    match fs::remove_dir_all(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(GuestError::file("remove", path)(error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+fn container(id: &ContainerId) -> PathBuf {
+    Path::new(FOLDER).join("containers").join(id.as_str())
+}
+
+fn prepare(platform: Platform) -> Result<(), GuestError> {
+    fs::create_dir_all(FOLDER).map_err(GuestError::file("make", FOLDER))?;
+    // Where the kernel is not this pod's, its disks are not either.
+    if !platform.has_own_kernel() {
+        return Ok(());
+    }
+    match disk::find()? {
+        Some(device) => file_system::make(&device, Path::new(FOLDER)),
+        None => Ok(()),
+    }
+}
