@@ -1,10 +1,9 @@
 //! `cargo xtask check`: all that can be said of the code without running it.
 
+mod crds;
 mod directions;
 mod tidy;
 mod what_works;
-
-pub(crate) use what_works::write as write_what_works;
 
 use anyhow::Result;
 
@@ -12,6 +11,12 @@ use crate::{
     process::{cargo, command, output, run, step},
     tools,
 };
+
+/// Writes everything that is generated and kept with the sources.
+pub(crate) fn write_generated() -> Result<()> {
+    what_works::write()?;
+    crds::write()
+}
 
 /// Formatting, lints, dependencies and their directions, and the rules of the house.
 pub(crate) fn check() -> Result<()> {
@@ -22,7 +27,10 @@ pub(crate) fn check() -> Result<()> {
         Ok(())
     })?;
     step("rules of the house", tidy::check)?;
-    step("generated documents", what_works::check)?;
+    step("generated documents", || {
+        what_works::check()?;
+        crds::check()
+    })?;
     // The two steps after this one look at the dependencies of every platform, which no build here downloads.
     step("dependencies, of every platform", || {
         run(&mut cargo(&["fetch", "--locked"]))

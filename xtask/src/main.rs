@@ -24,7 +24,7 @@ enum Task {
     Down,
     /// Formatting, lints, dependencies and the rules of the house.
     Check,
-    /// Writes the documents that are generated.
+    /// Writes what is generated: documents, and the definitions of custom resources.
     Docs,
     /// Every test, the cheapest first; starts the test bed for the last of them.
     Test,
@@ -56,7 +56,7 @@ fn main() -> ExitCode {
         Task::Up => testbed::up(Profile::Testbed),
         Task::Down => testbed::down(),
         Task::Check => check::check(),
-        Task::Docs => check::write_what_works(),
+        Task::Docs => check::write_generated(),
         Task::Test => test::test(),
         Task::Soak => test::soak(),
         Task::Bench(options) => bench::bench(&options),

@@ -21,6 +21,7 @@ pub(crate) fn test() -> Result<()> {
             .env("PEERPODS_TEST_KERNEL", &artifacts.kernel)
             .env("PEERPODS_TEST_INITRD", &artifacts.initrd)
             .env("PEERPODS_TEST_KERNEL_DEB", &artifacts.kernel_deb)
+            .env("PEERPODS_TEST_KUBERNETES", &artifacts.programs)
             .env("PEERPODS_TEST_REGISTRY", &artifacts.registry))
     })?;
     step("fuzzing, briefly", fuzz::fuzz)?;

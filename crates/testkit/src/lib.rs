@@ -4,13 +4,16 @@
 //! with runc, which shows that the scenario itself is right, and as peer pods.
 //!
 //! [`namespaces`] is for tests of single crates that change networks and mounts.
+//! Component tests of what speaks to Kubernetes, and needs no node, start an [`ApiServer`] of their own.
 
+mod api_server;
 mod bed;
 pub mod namespaces;
 mod pod;
 mod unsafe_namespaces;
 mod wait;
 
+pub use api_server::ApiServer;
 pub use bed::{Bed, Output};
 pub use pod::{Pod, PodBuilder, container};
 pub use wait::{wait_for, wait_no_disk_without_machine};

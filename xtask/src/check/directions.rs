@@ -11,6 +11,7 @@ use crate::process::{cargo, output};
 /// the reason in ARCHITECTURE.md.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("peerpods-error", &[]),
+    ("peerpods-api", &[]),
     ("peerpods-proto", &[]),
     ("peerpods-provider", &["peerpods-error"]),
     ("peerpods-provider-qemu", &["peerpods-provider"]),
