@@ -16,9 +16,7 @@ fn server() -> Option<&'static ApiServer> {
     INSTALLED.call_once(|| {
         for definition in crd::all() {
             let manifest = crd::yaml(&definition).expect("the definitions can be printed");
-            server
-                .kubectl_with_input(&["apply", "-f", "-"], &manifest)
-                .text();
+            server.kubectl_with_input(&["apply", "-f", "-"], &manifest).text();
         }
         wait_for("all kinds are served", ESTABLISHED_LIMIT, || {
             let get = server.kubectl(&["get", "kataconfigs,peerpodconfigs,peerpods"]);
