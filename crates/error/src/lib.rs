@@ -19,11 +19,18 @@ pub fn chain(error: &dyn Error) -> String {
     text
 }
 
+/// Somebody else's words, who is not trusted with the length of an event or the control of a terminal: at most this many
+/// characters, none of them a control character.
+pub fn shorten(words: &str, characters: usize) -> String {
+    let plain = words.chars().filter(|character| !character.is_control());
+    plain.take(characters).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use std::io;
 
-    use super::chain;
+    use super::{chain, shorten};
 
     #[derive(Debug, thiserror::Error)]
     enum Failure {
@@ -40,5 +47,10 @@ mod tests {
             assert_eq!(chain(&error), "cannot read the journal: permission denied");
         }
         assert_eq!(chain(&denied()), "permission denied");
+    }
+
+    #[test]
+    fn words_of_strangers_are_short_and_plain() {
+        assert_eq!(shorten("\u{1b}[2Jgrün\nund lang", 8), "[2Jgrünu");
     }
 }

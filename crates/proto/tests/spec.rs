@@ -1,10 +1,17 @@
 //! A container's OCI spec survives the wire: the guest runs what containerd asked for.
 #![allow(clippy::unwrap_used)] // A failure here fails the test.
 
+use std::collections::BTreeSet;
+
 use oci_spec::runtime::{LinuxResources, Process, Spec};
-use peerpods_proto::spec::{
-    process_from_wire, process_to_wire, resources_from_wire, resources_to_wire, spec_from_wire, spec_to_wire,
+use peerpods_proto::{
+    oci,
+    spec::{
+        process_from_json, process_from_wire, resources_from_json, resources_from_wire, spec_from_json,
+        spec_from_wire,
+    },
 };
+use serde::Serialize;
 use serde_json::{Value, json};
 
 /// What containerd's CRI plugin writes for an ordinary container, shortened where a list only repeats its kind.
@@ -75,6 +82,22 @@ fn container() -> Value {
     })
 }
 
+fn text(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).unwrap()
+}
+
+fn spec_to_wire(spec: &Spec) -> oci::Spec {
+    spec_from_json(&text(spec)).unwrap()
+}
+
+fn process_to_wire(process: &Process) -> oci::Process {
+    process_from_json(&text(process)).unwrap()
+}
+
+fn resources_to_wire(resources: &LinuxResources) -> oci::LinuxResources {
+    resources_from_json(&text(resources)).unwrap()
+}
+
 fn parsed<T: serde::de::DeserializeOwned>(value: Value) -> T {
     serde_json::from_value(value).expect("the test's text is a valid spec")
 }
@@ -142,4 +165,190 @@ fn a_word_that_the_specification_does_not_know_is_named() {
         error.starts_with("the container's spec is not valid: ") && error.contains("dreams"),
         "{error}"
     );
+}
+
+/// What container runtimes write, without what is peculiar to the node that they wrote it on.
+const BUNDLES: [(&str, &str); 4] = [
+    ("a pod's first container", include_str!("bundles/sandbox.json")),
+    (
+        "a container with volumes and limits",
+        include_str!("bundles/container.json"),
+    ),
+    ("a privileged container", include_str!("bundles/privileged.json")),
+    (
+        "a container with seccomp and a user",
+        include_str!("bundles/confined.json"),
+    ),
+];
+
+#[test]
+fn a_runtimes_bundle_means_the_same_with_the_specifications_types_and_without() {
+    for (name, bundle) in BUNDLES {
+        let typed: Spec = serde_json::from_str(bundle).unwrap();
+        let direct = spec_from_json(bundle.as_bytes()).unwrap();
+        assert!(
+            in_order(direct.clone()) == in_order(spec_to_wire(&typed)),
+            "{name}"
+        );
+        assert!(spec_from_wire(&direct).is_ok(), "{name}");
+    }
+}
+
+/// Each member of a whole spec left out, one at a time, and made null.
+#[test]
+fn a_spec_without_one_of_its_members_means_the_same_with_the_specifications_types_and_without() {
+    let whole = container();
+    let (mut compared, mut refused) = (0, BTreeSet::new());
+    for pointer in pointers(&whole) {
+        for (changed, how) in [
+            (without(&whole, &pointer), "without"),
+            (with(&whole, &pointer, Value::Null), "null"),
+        ] {
+            let Ok(typed) = serde_json::from_value::<Spec>(changed.clone()) else {
+                continue;
+            };
+            match spec_from_json(&text(&changed)) {
+                Ok(direct) => {
+                    let is_same = in_order(direct) == in_order(spec_to_wire(&typed));
+                    assert!(is_same, "{how} {pointer}");
+                    compared += 1;
+                }
+                Err(_) => drop(refused.insert(pointer.clone())),
+            }
+        }
+    }
+    // Without these their objects mean nothing: the specification says that they are needed, its types do not insist.
+    let needed = [
+        "/linux/devices/0/path",
+        "/linux/resources/hugepageLimits/0/pageSize",
+        "/ociVersion",
+    ];
+    assert_eq!(refused, needed.map(str::to_owned).into());
+    assert!(compared > 100, "only {compared} were compared");
+}
+
+#[test]
+fn a_member_of_the_wrong_kind_is_named() {
+    let whole = container();
+    for (pointer, value, named) in [
+        ("/process/args/1", json!(5), "process.args is not a list of texts"),
+        (
+            "/process/user/uid",
+            json!(-1),
+            "process.user.uid is not a whole number of 32 bits",
+        ),
+        (
+            "/process/oomScoreAdj",
+            json!(1.5),
+            "process.oomScoreAdj is not a whole number",
+        ),
+        (
+            "/mounts/1/destination",
+            json!(""),
+            "mounts[1].destination is not a text that is not empty",
+        ),
+        ("/mounts/0", json!("proc"), "mounts[0] is not an object"),
+        (
+            "/annotations",
+            json!({"a": 1}),
+            "annotations is not an object of texts",
+        ),
+        (
+            "/linux/resources/memory",
+            json!([]),
+            "linux.resources.memory is not an object",
+        ),
+        (
+            "/linux/resources/memory/limit",
+            json!("1Gi"),
+            "linux.resources.memory.limit is not a whole number",
+        ),
+        (
+            "/linux/resources/devices/0/allow",
+            json!("yes"),
+            "linux.resources.devices[0].allow is not true or false",
+        ),
+        (
+            "/linux/namespaces/0/type",
+            json!(null),
+            "linux.namespaces[0].type is not a text that is not empty",
+        ),
+        (
+            "/linux/seccomp/syscalls/1/errnoRet",
+            json!(-38),
+            "linux.seccomp.syscalls[1].errnoRet is not a whole number of 32 bits",
+        ),
+    ] {
+        let error = spec_from_json(&text(&with(&whole, pointer, value))).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("the container's spec is not valid: {named}")
+        );
+    }
+    for nothing in ["", "{", "[]", "{}", "null", "\"spec\""] {
+        assert!(spec_from_json(nothing.as_bytes()).is_err(), "{nothing}");
+    }
+}
+
+/// The specification's types keep capabilities in no order, in which they are no list but a set.
+fn in_order(mut spec: oci::Spec) -> oci::Spec {
+    if let Some(sets) = spec
+        .Process
+        .as_mut()
+        .and_then(|process| process.Capabilities.as_mut())
+    {
+        for set in [
+            &mut sets.Bounding,
+            &mut sets.Effective,
+            &mut sets.Inheritable,
+            &mut sets.Permitted,
+            &mut sets.Ambient,
+        ] {
+            set.sort();
+        }
+    }
+    spec
+}
+
+/// The JSON pointers of all members, outermost first.
+fn pointers(value: &Value) -> Vec<String> {
+    let children: Vec<(String, &Value)> = match value {
+        Value::Object(members) => members
+            .iter()
+            .map(|(key, value)| (key.replace('~', "~0").replace('/', "~1"), value))
+            .collect(),
+        Value::Array(items) => items
+            .iter()
+            .enumerate()
+            .map(|(index, value)| (index.to_string(), value))
+            .collect(),
+        _ => Vec::new(),
+    };
+    children
+        .into_iter()
+        .flat_map(|(key, child)| {
+            let inner = pointers(child)
+                .into_iter()
+                .map(|inner| format!("/{key}{inner}"))
+                .collect::<Vec<_>>();
+            std::iter::once(format!("/{key}")).chain(inner)
+        })
+        .collect()
+}
+
+fn with(whole: &Value, pointer: &str, value: Value) -> Value {
+    let mut changed = whole.clone();
+    *changed.pointer_mut(pointer).unwrap() = value;
+    changed
+}
+
+fn without(whole: &Value, pointer: &str) -> Value {
+    let mut changed = whole.clone();
+    let (outer, key) = pointer.rsplit_once('/').unwrap();
+    match changed.pointer_mut(outer).unwrap() {
+        Value::Object(members) => drop(members.remove(&key.replace("~1", "/").replace("~0", "~"))),
+        Value::Array(items) => drop(items.remove(key.parse().unwrap())),
+        _ => unreachable!("only objects and arrays have members"),
+    }
+    changed
 }

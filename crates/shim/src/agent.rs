@@ -378,11 +378,19 @@ pub(crate) fn is_connection_loss(error: &ttrpc::Error) -> bool {
     }
 }
 
+/// Whether an agent that could not be reached may be there in a moment.
+fn is_worth_another(error: &Error) -> bool {
+    match error {
+        Error::Channel(error) => error.retryable(),
+        _ => true,
+    }
+}
+
 async fn retry<T, F: Future<Output = Result<T, Error>>>(mut attempt: impl FnMut() -> F) -> Result<T, Error> {
     let deadline = tokio::time::Instant::now() + CONNECT_TIME;
     loop {
         match attempt().await {
-            Err(error) if tokio::time::Instant::now() < deadline => {
+            Err(error) if is_worth_another(&error) && tokio::time::Instant::now() < deadline => {
                 tracing::debug!(error = error.chain(), "the agent does not answer yet");
                 tokio::time::sleep(CONNECT_RETRY_DELAY).await;
             }

@@ -96,8 +96,7 @@ pub(crate) fn start(command: &CommandLine) -> Result<(), Error> {
     let bundle = bundle(command)?;
     let runtime = Runtime::recognise(&read_parameters()?, &command.id);
     let spec = spec::load(&bundle)?;
-    let empty = Default::default();
-    let kind = Annotations(spec.annotations().as_ref().unwrap_or(&empty)).kind()?;
+    let kind = Annotations(&spec.Annotations).kind()?;
     let sandbox = match &kind {
         ContainerKind::InSandbox(sandbox) => sandbox,
         ContainerKind::Sandbox | ContainerKind::Single => &command.id,

@@ -47,7 +47,6 @@ pub(crate) fn delete(command: &CommandLine) -> Result<(), Error> {
 /// adaptor does no harm, since it ignores ids that it does not know.
 fn owns_machine(bundle: &std::path::Path) -> bool {
     let Ok(spec) = spec::load(bundle) else { return true };
-    let empty = Default::default();
-    let kind = Annotations(spec.annotations().as_ref().unwrap_or(&empty)).kind();
+    let kind = Annotations(&spec.Annotations).kind();
     !matches!(kind, Ok(ContainerKind::InSandbox(_)))
 }

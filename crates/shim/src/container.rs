@@ -7,8 +7,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use oci_spec::runtime::Spec;
-use peerpods_proto::agent::CreateContainerRequest;
+use peerpods_proto::{agent::CreateContainerRequest, oci::Spec};
 
 use crate::{
     agent::{Agent, ProcessId},
@@ -56,8 +55,7 @@ impl Container {
     /// Brings the container's files into the guest and creates it there.
     pub(crate) async fn create(sandbox: &Sandbox, of: Description<'_>) -> Result<Self, Error> {
         let agent = sandbox.agent()?;
-        let empty = HashMap::new();
-        let annotations = Annotations(of.spec.annotations().as_ref().unwrap_or(&empty));
+        let annotations = Annotations(&of.spec.Annotations);
         let name = match of.kind {
             ContainerKind::Sandbox => SANDBOX_NAME,
             ContainerKind::InSandbox(_) | ContainerKind::Single => {

@@ -5,8 +5,12 @@
 
 use std::{io, path::PathBuf};
 
+use peerpods_proto::spec::SpecError;
 use peerpods_tunnel::channel::ChannelError;
 use ttrpc::{Code, get_status};
+
+/// The longest that another program's words may be: an event of Kubernetes has room for this many.
+const MESSAGE_CHARACTERS: usize = 1024;
 
 /// A request that the shim could not fulfil.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +27,8 @@ pub(crate) enum Error {
     },
     #[error("{field}: {problem}")]
     Invalid { field: &'static str, problem: String },
+    #[error(transparent)]
+    Spec(#[from] SpecError),
     #[error("{0} is not supported")]
     Unsupported(&'static str),
     #[error(
@@ -71,7 +77,7 @@ impl Error {
             Self::NotFound { .. } => Code::NOT_FOUND,
             Self::AlreadyExists { .. } => Code::ALREADY_EXISTS,
             Self::WrongState { .. } => Code::FAILED_PRECONDITION,
-            Self::Invalid { .. } | Self::Mount { .. } => Code::INVALID_ARGUMENT,
+            Self::Invalid { .. } | Self::Spec(_) | Self::Mount { .. } => Code::INVALID_ARGUMENT,
             Self::Unsupported(_) | Self::HostNamespace(_) => Code::UNIMPLEMENTED,
             Self::Lost(_) => Code::UNAVAILABLE,
             Self::File { .. } | Self::System { .. } => Code::INTERNAL,
@@ -104,11 +110,11 @@ impl From<Error> for ttrpc::Error {
     }
 }
 
-/// The message of a ttrpc error, without the debug form that its `Display` wraps around a status.
+/// The message of a ttrpc error, without the debug form that its `Display` wraps around a status. It may be the guest's.
 fn plain(error: &ttrpc::Error) -> String {
     match error {
-        ttrpc::Error::RpcStatus(status) => status.message().to_owned(),
-        other => other.to_string(),
+        ttrpc::Error::RpcStatus(status) => peerpods_error::shorten(status.message(), MESSAGE_CHARACTERS),
+        other => peerpods_error::shorten(&other.to_string(), MESSAGE_CHARACTERS),
     }
 }
 

@@ -13,7 +13,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
 
 use crate::{
     agent::{Agent, ProcessId, is_connection_loss},
@@ -26,6 +29,9 @@ use crate::{
 const UNKNOWN_STATUS: u32 = 255;
 /// How long a lost connection may wait for its reason.
 const REASON_TIME: Duration = Duration::from_millis(500);
+/// How long a guest may take to tell the end of a process that was killed: a runtime waits two minutes for it. A guest that
+/// never tells must not keep the pod.
+const KILL_LIMIT: Duration = Duration::from_secs(30);
 /// Exit status of a process that was killed, or went down with its machine.
 pub(crate) const KILLED_STATUS: u32 = 137;
 
@@ -184,6 +190,10 @@ impl Process {
         let seen = tokio::select! {
             status = ended => status.map(|status| u32::try_from(status).unwrap_or(UNKNOWN_STATUS)),
             reason = gone(&mut liveness) => Err(ttrpc::Error::Others(reason)),
+            () = outstays(wish.clone()) => {
+                tracing::error!(process = %self.id, "killed, and its end is not told: it is taken for ended");
+                Ok(KILLED_STATUS)
+            }
         };
         let ending = match seen {
             Ok(status) => Ending::Exit(Exit::now(status)),
@@ -247,9 +257,15 @@ impl Process {
         }
     }
 
-    /// Notes that the process was told to end.
-    pub(crate) fn wish_end(&self) {
-        self.wish.send_replace(Wish::End);
+    /// Notes that the process was told to end, or killed, which is not taken back.
+    pub(crate) fn wish(&self, wish: Wish) {
+        self.wish.send_if_modified(|now| {
+            let is_more = *now != Wish::Killed && *now != wish;
+            if is_more {
+                *now = wish;
+            }
+            is_more
+        });
     }
 
     pub(crate) fn close_input(&self) {
@@ -275,6 +291,16 @@ impl Process {
                 state: state.name(),
             }),
         }
+    }
+}
+
+/// Returns when a killed process has had the time to end.
+async fn outstays(mut wish: watch::Receiver<Wish>) {
+    let is_killed = wish.wait_for(|wish| *wish == Wish::Killed).await.is_ok();
+    if is_killed {
+        sleep(KILL_LIMIT).await;
+    } else {
+        std::future::pending::<()>().await;
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{fs::File, io::Read};
 
-use oci_spec::runtime::Spec;
+use peerpods_proto::oci::Spec;
 
 use crate::error::Error;
 
@@ -12,11 +12,11 @@ const MAX_SIZE: u64 = 64 * 1024;
 
 /// The lines of the file that the runtime mounts as the sandbox's resolv.conf.
 pub(crate) fn lines(spec: &Spec) -> Result<Vec<String>, Error> {
-    let mounts = spec.mounts().as_deref().unwrap_or_default();
-    let mount = mounts
-        .iter()
-        .find(|mount| mount.destination().as_os_str() == DESTINATION);
-    let Some(source) = mount.and_then(|mount| mount.source().as_deref()) else {
+    let mount = spec.Mounts.iter().find(|mount| mount.destination == DESTINATION);
+    let Some(source) = mount
+        .map(|mount| &mount.source)
+        .filter(|source| !source.is_empty())
+    else {
         return Ok(Vec::new());
     };
     let mut text = String::new();

@@ -1,15 +1,13 @@
 //! The pod's virtual machine: how it comes up, how its life is watched, how it ends.
 
 use std::{
-    collections::HashMap,
     path::Path,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use containerd_shim_protos::events::task::TaskOOM;
-use oci_spec::runtime::Spec;
-use peerpods_proto::{agent::CreateSandboxRequest, shim_settings::HostPaths};
+use peerpods_proto::{agent::CreateSandboxRequest, oci::Spec, shim_settings::HostPaths};
 use tokio::{
     sync::{mpsc::UnboundedReceiver, watch},
     time::{MissedTickBehavior, interval, sleep},
@@ -34,7 +32,10 @@ const CHECK_PERIOD: Duration = Duration::from_secs(30);
 const CHECK_TIMEOUT: Duration = Duration::from_secs(30);
 /// A busy machine may miss a check; one that misses this many in a row is dead.
 const MISSED_CHECKS: u32 = 3;
-const OUT_OF_MEMORY_RETRY_DELAY: Duration = Duration::from_secs(1);
+/// Between two reports of the machine that a container ran out of memory, and before asking again for the first.
+const OUT_OF_MEMORY_PAUSE: Duration = Duration::from_secs(1);
+/// How much of an id that the machine made up is logged.
+const ID_CHARACTERS: usize = 64;
 /// CRI-O learns of an out-of-memory kill from this file in the bundle.
 pub(crate) const OUT_OF_MEMORY_FILE: &str = "oom";
 
@@ -114,8 +115,7 @@ impl Sandbox {
             return Err(Error::HostNamespace(field));
         }
         let namespace = spec::network_namespace(spec).unwrap_or_default();
-        let empty = HashMap::new();
-        let annotations = Annotations(spec.annotations().as_ref().unwrap_or(&empty)).for_adaptor(id);
+        let annotations = Annotations(&spec.Annotations).for_adaptor(id);
         let booted = async {
             let socket = hypervisor
                 .create(id, annotations, &namespace.to_string_lossy())
@@ -158,11 +158,9 @@ impl Sandbox {
         })?;
         timeline.mark("connected");
         let request = CreateSandboxRequest {
-            hostname: spec.hostname().clone().unwrap_or_default(),
+            hostname: spec.Hostname.clone(),
             dns: resolver::lines(spec)?,
-            storages: vec![mounts::shared_memory(
-                spec.mounts().as_deref().unwrap_or_default(),
-            )],
+            storages: vec![mounts::shared_memory(&spec.Mounts)],
             sandbox_pidns: spec::joins_processes(spec),
             sandbox_id: id.to_owned(),
             ..Default::default()
@@ -223,7 +221,14 @@ impl Sandbox {
     }
 
     /// Watches the machine until it has gone.
-    pub(crate) fn watch(self: &Arc<Self>, publisher: Publisher, bundle: &Path) {
+    ///
+    /// What the machine says of containers is taken only for those that are of this pod.
+    pub(crate) fn watch(
+        self: &Arc<Self>,
+        publisher: Publisher,
+        bundle: &Path,
+        is_of_pod: impl Fn(&str) -> bool + Send + 'static,
+    ) {
         let file = bundle.join(OUT_OF_MEMORY_FILE);
         let sandbox = self.clone();
         tokio::spawn(async move {
@@ -231,7 +236,7 @@ impl Sandbox {
             let reason = tokio::select! {
                 _ = gone(&mut liveness) => return,
                 reason = sandbox.check_health() => reason,
-                reason = sandbox.report_out_of_memory(publisher, &file) => reason,
+                reason = sandbox.report_out_of_memory(publisher, &file, is_of_pod) => reason,
             };
             tracing::error!(reason, "the pod's virtual machine is lost");
             sandbox.liveness.send_replace(Liveness::Gone(reason));
@@ -265,17 +270,34 @@ impl Sandbox {
 
     /// Reports kills; returns the reason when the connection is lost, which shows here first because a
     /// call is always pending.
-    async fn report_out_of_memory(&self, publisher: Publisher, file: &Path) -> String {
+    async fn report_out_of_memory(
+        &self,
+        publisher: Publisher,
+        file: &Path,
+        is_of_pod: impl Fn(&str) -> bool,
+    ) -> String {
         loop {
             match self.agent.out_of_memory().await {
-                Ok(container_id) => announce_out_of_memory(&publisher, container_id, file),
+                Ok(container) => {
+                    if is_of_pod(&container) {
+                        announce_out_of_memory(&publisher, container, file);
+                    } else {
+                        let container = peerpods_error::shorten(&container, ID_CHARACTERS);
+                        tracing::warn!(
+                            container,
+                            "the machine tells of a container that is not the pod's"
+                        );
+                    }
+                    // One that never stops telling must not crowd out what the runtime has to learn.
+                    sleep(OUT_OF_MEMORY_PAUSE).await;
+                }
                 Err(error) if is_connection_loss(&error) => return format!("connection lost: {error}"),
                 Err(ttrpc::Error::RpcStatus(status)) if status.code() == Code::UNIMPLEMENTED => {
                     std::future::pending::<()>().await;
                 }
                 Err(error) => {
                     tracing::debug!(%error, "out-of-memory events are not available now");
-                    sleep(OUT_OF_MEMORY_RETRY_DELAY).await;
+                    sleep(OUT_OF_MEMORY_PAUSE).await;
                 }
             }
         }

@@ -14,10 +14,10 @@ use containerd_shim_protos::{
         TaskStart,
     },
 };
-use oci_spec::runtime::LinuxResources;
 use peerpods_proto::{
     agent::StatsContainerResponse,
-    spec::{process_to_wire, resources_to_wire},
+    oci,
+    spec::{process_from_json, resources_from_json},
 };
 use tokio::sync::{Notify, OnceCell};
 
@@ -32,7 +32,7 @@ use crate::{
     process::{Ending, Exit, KILLED_STATUS, Launch, Process, State},
     sandbox::{OUT_OF_MEMORY_FILE, Sandbox, announce_out_of_memory},
     spec::{self, Processes},
-    streams::StandardStreams,
+    streams::{StandardStreams, Wish},
 };
 
 /// Signals that end a process which has not started yet.
@@ -58,7 +58,7 @@ pub(crate) struct Shim {
     sandbox: OnceCell<Arc<Sandbox>>,
     /// What the pod's first container showed of its processes.
     processes_of_pod: OnceLock<Processes>,
-    containers: Mutex<HashMap<String, Arc<Container>>>,
+    containers: Arc<Mutex<HashMap<String, Arc<Container>>>>,
     ended: Notify,
 }
 
@@ -72,14 +72,13 @@ impl Shim {
             machine: Mutex::new(Machine::NotAsked),
             sandbox: OnceCell::new(),
             processes_of_pod: OnceLock::new(),
-            containers: Mutex::default(),
+            containers: Arc::default(),
             ended: Notify::new(),
         }
     }
 
     fn containers(&self) -> MutexGuard<'_, HashMap<String, Arc<Container>>> {
-        // A panic elsewhere cannot leave the map half changed.
-        self.containers.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.containers)
     }
 
     fn replace_machine(&self, now: Machine) -> Machine {
@@ -116,8 +115,7 @@ impl Shim {
         }
         let bundle = Path::new(&request.bundle);
         let spec = spec::load(bundle)?;
-        let empty = HashMap::new();
-        let kind = Annotations(spec.annotations().as_ref().unwrap_or(&empty)).kind()?;
+        let kind = Annotations(&spec.Annotations).kind()?;
         let sandbox = match &kind {
             ContainerKind::Sandbox | ContainerKind::Single => self.boot(&kind, &spec, bundle).await?,
             ContainerKind::InSandbox(id) if *id == self.id => self.sandbox()?.clone(),
@@ -169,7 +167,7 @@ impl Shim {
 
     /// Whose processes a container is to see. The pod and its first container have the same number for the runtime; what
     /// it means in this pod is told by that first container, which cannot join itself.
-    fn processes(&self, kind: &ContainerKind, spec: &oci_spec::runtime::Spec) -> Result<Processes, Error> {
+    fn processes(&self, kind: &ContainerKind, spec: &oci::Spec) -> Result<Processes, Error> {
         if !matches!(kind, ContainerKind::InSandbox(_)) {
             return Ok(Processes::Own);
         }
@@ -213,14 +211,18 @@ impl Shim {
     async fn boot(
         &self,
         kind: &ContainerKind,
-        spec: &oci_spec::runtime::Spec,
+        spec: &oci::Spec,
         bundle: &Path,
     ) -> Result<Arc<Sandbox>, Error> {
         let booting = self.sandbox.get_or_try_init(|| async {
             self.replace_machine(Machine::Asked);
             let booted = Sandbox::boot(&self.id, kind, spec, &self.hypervisor, self.started).await;
             match &booted {
-                Ok(sandbox) => sandbox.watch(self.publisher.clone(), bundle),
+                Ok(sandbox) => {
+                    let containers = self.containers.clone();
+                    let is_of_pod = move |id: &str| lock(&containers).contains_key(id);
+                    sandbox.watch(self.publisher.clone(), bundle, is_of_pod);
+                }
                 Err(_) => drop(self.replace_machine(Machine::Ended)),
             }
             booted
@@ -323,12 +325,7 @@ impl Shim {
                 problem: "empty".into(),
             });
         }
-        let process: oci_spec::runtime::Process =
-            serde_json::from_slice(spec).map_err(|error| Error::Invalid {
-                field: "process",
-                problem: error.to_string(),
-            })?;
-        let mut process = process_to_wire(&process);
+        let mut process = process_from_json(spec)?;
         process.Terminal = streams.terminal;
         process.SelinuxLabel.clear();
         process.ApparmorProfile.clear();
@@ -364,14 +361,19 @@ impl Shim {
                 Ok(())
             }
             State::Created | State::Starting | State::Running | State::Paused => {
-                let killed = self.sandbox()?.agent()?.signal(&process.id, signal).await;
-                if ends {
-                    process.wish_end();
+                let agent = self.sandbox()?.agent()?;
+                match signal {
+                    SIGKILL => process.wish(Wish::Killed),
+                    SIGTERM => process.wish(Wish::End),
+                    _ => {}
                 }
-                match killed {
+                tokio::select! {
                     // It may have ended meanwhile.
-                    Err(_) if matches!(process.state(), State::Exited(_)) => Ok(()),
-                    result => result,
+                    _ = process.wait(), if ends => Ok(()),
+                    sent = agent.signal(&process.id, signal) => match sent {
+                        Err(_) if matches!(process.state(), State::Exited(_)) => Ok(()),
+                        sent => sent,
+                    },
                 }
             }
         }
@@ -457,12 +459,7 @@ impl Shim {
 
     pub(crate) async fn update(&self, id: &str, resources: &[u8]) -> Result<(), Error> {
         self.container(id)?;
-        let resources: LinuxResources =
-            serde_json::from_slice(resources).map_err(|error| Error::Invalid {
-                field: "resources",
-                problem: error.to_string(),
-            })?;
-        let mut resources = resources_to_wire(&resources);
+        let mut resources = resources_from_json(resources)?;
         spec::strip_resources(&mut resources);
         self.sandbox()?.agent()?.update(id, resources).await
     }
@@ -494,6 +491,11 @@ impl Shim {
     pub(crate) async fn until_shutdown(&self) {
         self.ended.notified().await;
     }
+}
+
+fn lock<T>(map: &Mutex<HashMap<String, T>>) -> MutexGuard<'_, HashMap<String, T>> {
+    // A panic elsewhere cannot leave the map half changed.
+    map.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn announce_exit(publisher: Publisher, process: Arc<Process>, pid: u32) {

@@ -6,11 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use peerpods_proto::{
     agent::Storage,
     oci,
-    spec::{TARGET_CONTAINER, spec_to_wire},
+    spec::{TARGET_CONTAINER, spec_from_json},
 };
 
 use crate::{
@@ -30,20 +29,23 @@ pub(crate) const TERMINATION_PATH: &str = "io.kubernetes.container.terminationMe
 const PULL: &str = "image_guest_pull";
 
 /// Reads a bundle's spec.
-pub(crate) fn load(bundle: &Path) -> Result<Spec, Error> {
+pub(crate) fn load(bundle: &Path) -> Result<oci::Spec, Error> {
     let path = bundle.join(FILE);
     let mut text = Vec::new();
-    let read = File::open(&path).and_then(|file| file.take(MAX_SIZE).read_to_end(&mut text));
+    let read = File::open(&path).and_then(|file| file.take(MAX_SIZE + 1).read_to_end(&mut text));
     read.map_err(Error::file("read", &path))?;
-    serde_json::from_slice(&text).map_err(|error| Error::Invalid {
-        field: FILE,
-        problem: error.to_string(),
-    })
+    if text.len() as u64 > MAX_SIZE {
+        return Err(Error::Invalid {
+            field: FILE,
+            problem: format!("longer than {MAX_SIZE} bytes"),
+        });
+    }
+    Ok(spec_from_json(&text)?)
 }
 
 /// The network namespace in which the runtime set up the pod's interface.
-pub(crate) fn network_namespace(spec: &Spec) -> Option<PathBuf> {
-    namespace(spec, LinuxNamespaceType::Network)?.path().clone()
+pub(crate) fn network_namespace(spec: &oci::Spec) -> Option<PathBuf> {
+    path(namespace(spec, "network")?).map(PathBuf::from)
 }
 
 /// Where the guest mounts a container's root filesystem.
@@ -63,36 +65,37 @@ pub(crate) enum Processes {
 }
 
 /// Whether the runtime wants the container to see processes that are not its own.
-pub(crate) fn joins_processes(spec: &Spec) -> bool {
-    namespace(spec, LinuxNamespaceType::Pid).is_some_and(|pid| pid.path().is_some())
+pub(crate) fn joins_processes(spec: &oci::Spec) -> bool {
+    namespace(spec, "pid").is_some_and(|pid| path(pid).is_some())
 }
 
 /// The number of the process whose namespace the container is to join: `/proc/<number>/ns/pid`.
-pub(crate) fn joined_process(spec: &Spec) -> Option<u32> {
-    let path = namespace(spec, LinuxNamespaceType::Pid)?.path().as_deref()?;
-    let number = path.strip_prefix("/proc").ok()?.iter().next()?;
-    number.to_str()?.parse().ok()
+pub(crate) fn joined_process(spec: &oci::Spec) -> Option<u32> {
+    let path = path(namespace(spec, "pid")?)?;
+    let number = path.strip_prefix("/proc/")?.split('/').next()?;
+    number.parse().ok()
 }
 
 /// The host's namespaces that a pod asks for, by the field of its spec. The runtime leaves a namespace out of the spec
 /// of a sandbox that is to have the host's.
-pub(crate) fn host_namespace(spec: &Spec) -> Option<&'static str> {
-    let kinds = [
-        (LinuxNamespaceType::Pid, "hostPID: true"),
-        (LinuxNamespaceType::Ipc, "hostIPC: true"),
-    ];
+pub(crate) fn host_namespace(spec: &oci::Spec) -> Option<&'static str> {
+    let kinds = [("pid", "hostPID: true"), ("ipc", "hostIPC: true")];
     if network_namespace(spec).is_none() {
         return Some("hostNetwork: true");
     }
     kinds
         .into_iter()
-        .find(|(kind, _)| namespace(spec, *kind).is_none())
+        .find(|(kind, _)| namespace(spec, kind).is_none())
         .map(|(_, field)| field)
 }
 
-fn namespace(spec: &Spec, kind: LinuxNamespaceType) -> Option<&oci_spec::runtime::LinuxNamespace> {
-    let namespaces = spec.linux().as_ref()?.namespaces().as_deref()?;
-    namespaces.iter().find(|one| one.typ() == kind)
+fn namespace<'a>(spec: &'a oci::Spec, kind: &str) -> Option<&'a oci::LinuxNamespace> {
+    spec.Linux.Namespaces.iter().find(|one| one.Type == kind)
+}
+
+/// Where a namespace is that is there already.
+fn path(namespace: &oci::LinuxNamespace) -> Option<&str> {
+    Some(&*namespace.Path).filter(|path| !path.is_empty())
 }
 
 /// Takes everything out of the spec that means something only on this node.
@@ -100,13 +103,13 @@ fn namespace(spec: &Spec, kind: LinuxNamespaceType) -> Option<&oci_spec::runtime
 /// # Errors
 /// [`Error::Unsupported`]: it has devices of this node, which nothing can stand for.
 pub(crate) fn for_guest(
-    spec: &Spec,
+    spec: &oci::Spec,
     kind: &ContainerKind,
     container: &str,
     bundle: &Path,
     processes: &Processes,
 ) -> Result<oci::Spec, Error> {
-    let mut wire = spec_to_wire(spec);
+    let mut wire = spec.clone();
     let root = wire.Root.mut_or_insert_default();
     root.Path = guest_root(container);
     // Hooks are programs of the node.
@@ -193,8 +196,8 @@ pub(crate) fn image_storage(
 mod tests {
     use super::*;
 
-    fn spec() -> Spec {
-        serde_json::from_value(serde_json::json!({
+    fn json() -> serde_json::Value {
+        serde_json::json!({
             "ociVersion": "1.1.0",
             "root": {"path": "rootfs"},
             "hooks": {"prestart": [{"path": "/bin/hook"}]},
@@ -206,8 +209,15 @@ mod tests {
                 "resources": {"cpu": {"shares": 2, "cpus": "0-3"}, "pids": {"limit": 5},
                               "devices": [{"allow": false, "access": "rwm"}]}
             }
-        }))
-        .unwrap()
+        })
+    }
+
+    fn parsed(json: &serde_json::Value) -> oci::Spec {
+        spec_from_json(json.to_string().as_bytes()).unwrap()
+    }
+
+    fn spec() -> oci::Spec {
+        parsed(&json())
     }
 
     #[test]
@@ -235,9 +245,9 @@ mod tests {
 
     #[test]
     fn a_seccomp_profile_goes_with_its_container() {
-        let mut with_profile = serde_json::to_value(spec()).unwrap();
+        let mut with_profile = json();
         with_profile["linux"]["seccomp"] = serde_json::json!({"defaultAction": "SCMP_ACT_ERRNO"});
-        let spec = serde_json::from_value(with_profile).unwrap();
+        let spec = parsed(&with_profile);
         let guest = for_guest(
             &spec,
             &ContainerKind::Single,
@@ -252,10 +262,10 @@ mod tests {
     fn devices_of_the_node_are_refused_but_to_a_privileged_container() {
         let device = serde_json::json!([{"path": "/dev/gpu0", "type": "c", "major": 195, "minor": 0}]);
         let guest = |rules: serde_json::Value| {
-            let mut json = serde_json::to_value(spec()).unwrap();
+            let mut json = json();
             json["linux"]["devices"] = device.clone();
             json["linux"]["resources"]["devices"] = rules;
-            let spec = serde_json::from_value(json).unwrap();
+            let spec = parsed(&json);
             for_guest(
                 &spec,
                 &ContainerKind::Single,
@@ -273,9 +283,9 @@ mod tests {
     #[test]
     fn what_a_pod_wants_of_the_host_is_named() {
         let namespaces = |list: serde_json::Value| {
-            let mut json = serde_json::to_value(spec()).unwrap();
+            let mut json = json();
             json["linux"]["namespaces"] = list;
-            serde_json::from_value(json).unwrap()
+            parsed(&json)
         };
         let network = serde_json::json!({"type": "network", "path": "/run/netns/pod"});
         let all = serde_json::json!([network, {"type": "pid"}, {"type": "ipc"}]);

@@ -47,7 +47,10 @@ pub(crate) struct Opened {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wish {
     Live,
+    /// It was told to end, and may take its time.
     End,
+    /// It was killed.
+    Killed,
 }
 
 /// Whether the runtime still has input for the process.
@@ -180,7 +183,7 @@ async fn drain(
 }
 
 async fn stalled(wish: &mut watch::Receiver<Wish>) {
-    if wish.wait_for(|wish| *wish == Wish::End).await.is_ok() {
+    if wish.wait_for(|wish| *wish != Wish::Live).await.is_ok() {
         sleep(STALL_TIME).await;
     } else {
         std::future::pending().await

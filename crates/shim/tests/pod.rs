@@ -7,140 +7,20 @@ mod support;
 use std::{fs, path::Path};
 
 use containerd_shim_protos::api::{
-    CloseIORequest, CreateTaskRequest, DeleteRequest, DeleteResponse, ExecProcessRequest, KillRequest,
-    ShutdownRequest, StartRequest, StateRequest, Status, WaitRequest,
+    CloseIORequest, DeleteResponse, ExecProcessRequest, ShutdownRequest, StateRequest, Status,
 };
 use protobuf::{Message, well_known_types::any::Any};
 use serde_json::json;
-use support::{Node, PATIENCE};
+use support::{
+    Node, PATIENCE,
+    pod::{Pod, container_spec, sandbox_spec},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::unix::pipe,
     time::timeout,
 };
 use ttrpc::context::with_duration;
-
-fn sandbox_spec(resolv_conf: &Path) -> serde_json::Value {
-    json!({
-        "ociVersion": "1.1.0",
-        "hostname": "web",
-        "mounts": [{"destination": "/etc/resolv.conf", "type": "bind", "source": resolv_conf, "options": ["rbind"]}],
-        "annotations": {
-            "io.kubernetes.cri.container-type": "sandbox", "io.kubernetes.cri.sandbox-id": "sandbox",
-            "io.kubernetes.cri.sandbox-name": "web", "io.kubernetes.cri.sandbox-namespace": "shop"
-        },
-        "linux": {"namespaces": [{"type": "network", "path": "/run/netns/cni-1"}, {"type": "pid"}, {"type": "ipc"}]}
-    })
-}
-
-fn container_spec(termination: &Path) -> serde_json::Value {
-    json!({
-        "ociVersion": "1.1.0",
-        "mounts": [{"destination": "/dev/termination-log", "type": "bind", "source": termination, "options": ["rbind"]}],
-        "annotations": {
-            "io.kubernetes.cri.container-type": "container", "io.kubernetes.cri.sandbox-id": "sandbox",
-            "io.kubernetes.cri.container-name": "app", "io.kubernetes.cri.image-name": "registry/app:1"
-        },
-        "process": {"args": ["app"], "cwd": "/", "user": {"uid": 0, "gid": 0}},
-        "linux": {"namespaces": [{"type": "mount"}]}
-    })
-}
-
-struct Pod {
-    node: Node,
-    task: containerd_shim_protos::shim_async::TaskClient,
-}
-
-impl Pod {
-    /// A pod whose sandbox runs.
-    async fn running() -> Self {
-        let node = Node::new().await;
-        let resolv_conf = node.path("resolv.conf");
-        fs::write(&resolv_conf, "nameserver 10.96.0.10\n").unwrap();
-        let bundle = node.bundle("sandbox", &sandbox_spec(&resolv_conf));
-        let task = node.start_shim("sandbox", &bundle).await;
-        let pod = Self { node, task };
-        pod.create(pod.node.create_request("sandbox", &bundle))
-            .await
-            .unwrap();
-        pod.start("sandbox", "").await;
-        pod
-    }
-
-    async fn create(&self, request: CreateTaskRequest) -> ttrpc::Result<()> {
-        self.task
-            .create(with_duration(PATIENCE), &request)
-            .await
-            .map(drop)
-    }
-
-    async fn start(&self, id: &str, exec_id: &str) {
-        let request = StartRequest {
-            id: id.into(),
-            exec_id: exec_id.into(),
-            ..Default::default()
-        };
-        self.task.start(with_duration(PATIENCE), &request).await.unwrap();
-    }
-
-    async fn kill(&self, id: &str) {
-        let request = KillRequest {
-            id: id.into(),
-            signal: 9,
-            all: true,
-            ..Default::default()
-        };
-        self.task.kill(with_duration(PATIENCE), &request).await.unwrap();
-    }
-
-    async fn wait(&self, id: &str, exec_id: &str) -> u32 {
-        let request = WaitRequest {
-            id: id.into(),
-            exec_id: exec_id.into(),
-            ..Default::default()
-        };
-        self.task
-            .wait(with_duration(PATIENCE), &request)
-            .await
-            .unwrap()
-            .exit_status
-    }
-
-    async fn delete(&self, id: &str, exec_id: &str) -> u32 {
-        let request = DeleteRequest {
-            id: id.into(),
-            exec_id: exec_id.into(),
-            ..Default::default()
-        };
-        self.task
-            .delete(with_duration(PATIENCE), &request)
-            .await
-            .unwrap()
-            .exit_status
-    }
-
-    /// A running container whose output can be read.
-    async fn container(&self) -> pipe::Receiver {
-        let termination = self
-            .node
-            .path("pods/0ab5f1c2-77aa-4c1e-9d55-0123456789ab/containers/app");
-        fs::create_dir_all(&termination).unwrap();
-        fs::write(termination.join("1a2b"), "").unwrap();
-        let bundle = self
-            .node
-            .bundle("app", &container_spec(&termination.join("1a2b")));
-        let _ = self.node.start_shim("app", &bundle).await;
-        let stdout = self.node.fifo("app-stdout");
-        let reader = pipe::OpenOptions::new().open_receiver(&stdout).unwrap();
-        let request = CreateTaskRequest {
-            stdout: stdout.display().to_string(),
-            ..self.node.create_request("app", &bundle)
-        };
-        self.create(request).await.unwrap();
-        self.start("app", "").await;
-        reader
-    }
-}
 
 async fn read_all(mut reader: pipe::Receiver) -> String {
     let mut text = String::new();

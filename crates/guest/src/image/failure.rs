@@ -169,9 +169,5 @@ fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
 
 /// A registry's words are not ours to trust with the length of an event.
 fn shorten(words: &str) -> String {
-    words
-        .chars()
-        .filter(|character| !character.is_control())
-        .take(ANSWER_CHARACTERS)
-        .collect()
+    peerpods_error::shorten(words, ANSWER_CHARACTERS)
 }

@@ -191,14 +191,11 @@ fn owner_and_mode(metadata: &fs::Metadata) -> Vec<String> {
 }
 
 /// The storage behind /dev/shm, as large as the one that the runtime made on the node.
-pub(crate) fn shared_memory(mounts: &[oci_spec::runtime::Mount]) -> Storage {
-    let mount = mounts
-        .iter()
-        .find(|mount| mount.destination().as_os_str() == SHM_DESTINATION);
+pub(crate) fn shared_memory(mounts: &[Mount]) -> Storage {
+    let mount = mounts.iter().find(|mount| mount.destination == SHM_DESTINATION);
     let size = mount
-        .filter(|mount| mount.typ().as_deref() == Some("bind"))
-        .and_then(|mount| mount.source().as_deref())
-        .and_then(|source| statfs(source).ok())
+        .filter(|mount| mount.type_ == "bind")
+        .and_then(|mount| statfs(&*mount.source).ok())
         .filter(|information| information.f_type == TMPFS)
         .map(|information| information.f_blocks * u64::try_from(information.f_bsize).unwrap_or(0))
         .filter(|size| *size > 0)

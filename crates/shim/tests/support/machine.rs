@@ -31,6 +31,13 @@ use super::{FakeAgent, Node, PATIENCE};
 impl Node {
     /// Leaves the shim what it needs to dial the machine, as our adaptor does; returns where forwards arrive.
     pub(crate) async fn let_dial(&mut self) -> ForwardListener {
+        let (listener, forwards) = self.listen().await;
+        self.servers.push(serve(listener, self.agent.clone()).await);
+        forwards
+    }
+
+    /// The machine's listener, and what the shim needs to dial it.
+    pub(super) async fn listen(&self) -> (AgentListener, ForwardListener) {
         let identity = ClientIdentity::issue("sandbox").unwrap();
         let secret = JoinSecret::new([7; 32]);
         let config = ListenerConfig {
@@ -46,10 +53,22 @@ impl Node {
             client_certificate_pem: identity.certificate_pem,
             client_key_pem: identity.key_pem,
         };
+        self.leave(&connection);
+        (listener, forwards)
+    }
+
+    fn leave(&self, connection: &Connection) {
         let file = self.path("pods/sandbox").join(CONNECTION_FILE);
         connection.write(&file).unwrap();
-        self.servers.push(serve(listener, self.agent.clone()).await);
-        forwards
+    }
+
+    /// Has the shim dial this address for the machine that it has a pin of.
+    pub(crate) async fn let_dial_instead(&self, address: SocketAddr) {
+        let file = self.path("pods/sandbox").join(CONNECTION_FILE);
+        drop(self.listen().await);
+        let mut connection = Connection::read(&file).unwrap();
+        connection.address = address;
+        self.leave(&connection);
     }
 }
 

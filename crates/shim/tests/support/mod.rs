@@ -5,6 +5,8 @@
 
 mod agent;
 pub(crate) mod machine;
+pub(crate) mod pod;
+pub(crate) mod stranger;
 
 use std::{
     fs,

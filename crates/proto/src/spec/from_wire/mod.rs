@@ -1,8 +1,10 @@
 //! From the wire to the specification's JSON: everything but the Linux section.
 
+mod linux;
+
 use serde_json::{Value, json};
 
-use super::{linux, without_unset};
+pub(super) use self::linux::resources;
 use crate::oci;
 
 pub(super) fn spec(wire: &oci::Spec) -> Value {
@@ -14,7 +16,7 @@ pub(super) fn spec(wire: &oci::Spec) -> Value {
         "mounts": wire.Mounts.iter().map(mount).collect::<Vec<_>>(),
         "hooks": wire.Hooks.as_ref().map(hooks),
         "annotations": wire.Annotations,
-        "linux": wire.Linux.as_ref().map(linux::from_wire),
+        "linux": wire.Linux.as_ref().map(linux::linux),
     }))
 }
 
@@ -82,4 +84,19 @@ fn hooks(wire: &oci::Hooks) -> Value {
 
 fn hook(wire: &oci::Hook) -> Value {
     without_unset(json!({"path": wire.Path, "args": wire.Args, "env": wire.Env, "timeout": wire.Timeout}))
+}
+
+/// Removes what stands for "unset" from the members of an object: null, zero, false, and what is empty.
+fn without_unset(mut value: Value) -> Value {
+    if let Some(members) = value.as_object_mut() {
+        members.retain(|_, member| match member {
+            Value::Null | Value::Bool(false) => false,
+            Value::Number(number) => number.as_f64() != Some(0.0),
+            Value::String(text) => !text.is_empty(),
+            Value::Array(items) => !items.is_empty(),
+            Value::Object(members) => !members.is_empty(),
+            Value::Bool(true) => true,
+        });
+    }
+    value
 }
