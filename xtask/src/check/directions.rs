@@ -10,6 +10,7 @@ use crate::process::{cargo, output};
 /// Which crates of ours a crate may use. A crate that is not listed may not exist: add it here, with
 /// the reason in ARCHITECTURE.md.
 const ALLOWED: &[(&str, &[&str])] = &[
+    ("peerpods-bpf", &[]),
     ("peerpods-error", &[]),
     ("peerpods-api", &[]),
     ("peerpods-proto", &[]),
@@ -19,7 +20,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "peerpods-provider-namespaces",
         &["peerpods-error", "peerpods-provider"],
     ),
-    ("peerpods-tunnel", &["peerpods-proto"]),
+    ("peerpods-tunnel", &["peerpods-bpf", "peerpods-proto"]),
     (
         "peerpods-adaptor",
         &[
@@ -37,7 +38,12 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     (
         "peerpods-guest",
-        &["peerpods-error", "peerpods-proto", "peerpods-tunnel"],
+        &[
+            "peerpods-bpf",
+            "peerpods-error",
+            "peerpods-proto",
+            "peerpods-tunnel",
+        ],
     ),
     ("peerpods-image", &["peerpods-error"]),
     ("peerpods-testkit", &[]),

@@ -63,6 +63,11 @@ impl Cgroup {
         }
     }
 
+    /// The directory of the group that all containers' groups are in.
+    pub(crate) fn of_all() -> PathBuf {
+        PathBuf::from(format!("{ROOT}{PARENT}"))
+    }
+
     /// Kills every process in the group.
     pub(crate) fn kill(&self) -> Result<(), GuestError> {
         self.write("cgroup.kill", "1")

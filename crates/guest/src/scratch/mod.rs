@@ -8,6 +8,7 @@
 
 mod disk;
 mod file_system;
+mod guard;
 mod unsafe_resize;
 
 use std::{
@@ -113,7 +114,10 @@ fn prepare(platform: Platform) -> Result<(), GuestError> {
         return Ok(());
     }
     match disk::find()? {
-        Some(device) => file_system::make(&device, Path::new(FOLDER)),
+        Some(device) => {
+            guard::refuse(&device)?;
+            file_system::make(&device, Path::new(FOLDER))
+        }
         None => Ok(()),
     }
 }

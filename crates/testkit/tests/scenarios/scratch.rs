@@ -74,6 +74,30 @@ fn a_pod_has_a_disk_and_its_configuration_is_not_on_it() {
 }
 
 #[test]
+fn no_container_opens_the_disk_under_its_files() {
+    let bed = Bed::connect();
+    let mut privileged = container("privileged", "sleep 1000");
+    privileged["securityContext"] = json!({"privileged": true});
+    let containers = vec![container("main", "sleep 1000"), privileged];
+    let pod = PodBuilder::new("raw-disk", Runtime::PeerPod, containers).start(&bed);
+    let script = "disk=$(cat /sys/block/vda/dev); rm -f /node; \
+                  mknod /node b ${disk%:*} ${disk#*:} && head -c 1 /node";
+    for name in ["main", "privileged"] {
+        let refused = bed.kubectl(&["exec", &pod.name, "-c", name, "--", "sh", "-c", script]);
+        assert!(
+            refused.stderr.contains("not permitted"),
+            "{name}: {} {}",
+            refused.stdout,
+            refused.stderr
+        );
+        // Other devices are as ever.
+        let other = "mknod /null c 1 3 && echo gone > /null && cat /null";
+        let allowed = bed.kubectl(&["exec", &pod.name, "-c", name, "--", "sh", "-c", other]);
+        assert_eq!(allowed.text(), "");
+    }
+}
+
+#[test]
 fn a_container_that_starts_again_leaves_the_pods_disk_as_it_was() {
     let bed = Bed::connect();
     let script =

@@ -10,14 +10,17 @@ use std::{
     task::{Context, Poll},
 };
 
+use peerpods_bpf::{self as bpf, Kind};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{
     Destination, ForwardError,
     program::{self, SLOT_V4, SLOT_V6, SLOTS},
-    unsafe_bpf,
 };
 use crate::network::{NetworkError, run_inside};
+
+/// By this name `bpftool` lists the program.
+const PROGRAM: &str = "peerpods_catch";
 
 /// Catches the TCP connections to the loopback addresses of one network namespace, whatever their port; connections to other
 /// addresses are not touched. Needs Linux 5.9, CAP_BPF and CAP_NET_ADMIN.
@@ -51,21 +54,25 @@ impl LoopbackCatch {
         // The node may have no IPv6.
         let v6 = listen(namespace, SocketAddr::from((Ipv6Addr::LOCALHOST, 0))).ok();
         let refused = |action| move |source| ForwardError::Kernel { action, source };
-        let map = unsafe_bpf::make_socket_map(SLOTS).map_err(refused("make a map of sockets"))?;
+        let map = bpf::make_socket_map(SLOTS).map_err(refused("make a map of sockets"))?;
         let put = |slot, listener: &TcpListener| {
-            unsafe_bpf::put_socket(map.as_fd(), slot, listener.as_fd())
+            bpf::put_socket(map.as_fd(), slot, listener.as_fd())
                 .map_err(refused("put a listener into the map of sockets"))
         };
         put(SLOT_V4, &v4)?;
         v6.iter().try_for_each(|v6| put(SLOT_V6, v6))?;
-        let program = unsafe_bpf::load_lookup_program(&program::instructions(map.as_raw_fd()))
-            .map_err(refused("load the program that catches"))?;
+        let program = bpf::load(
+            Kind::SocketLookup,
+            PROGRAM,
+            &program::instructions(map.as_raw_fd()),
+        )
+        .map_err(refused("load the program that catches"))?;
         let opened = File::open(namespace).map_err(|source| NetworkError::Namespace {
             path: namespace.to_owned(),
             source,
         })?;
         // The link keeps the program, and the program the map.
-        let link = unsafe_bpf::attach_to_namespace(program.as_fd(), opened.as_fd())
+        let link = bpf::attach_to_namespace(program.as_fd(), opened.as_fd())
             .map_err(refused("attach the program that catches to the pod's namespace"))?;
         Ok(Self { v4, v6, _link: link })
     }

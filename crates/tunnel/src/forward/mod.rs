@@ -18,7 +18,6 @@ mod error;
 mod guest;
 mod header;
 mod program;
-mod unsafe_bpf;
 mod worker;
 
 pub use catch::{Caught, LoopbackCatch};

@@ -5,6 +5,11 @@
 
 use std::os::fd::RawFd;
 
+use peerpods_bpf::instruction::{
+    Instruction, R0, R1, R2, R3, R6, R7, R10, add, and, call, copy, exit, jump, jump_if, jump_unless, load,
+    load_map, second_half, set, store,
+};
+
 /// Slot of the IPv4 listener in the map of sockets.
 pub(super) const SLOT_V4: u32 = 0;
 /// Slot of the IPv6 listener.
@@ -15,32 +20,8 @@ pub(super) const SLOTS: u32 = 2;
 /// How many instructions the program has.
 const LENGTH: usize = 34;
 
-/// One instruction, as the kernel takes it (`struct bpf_insn` of linux/bpf.h).
-#[derive(Clone, Copy, Debug)]
-#[repr(C)]
-pub(super) struct Instruction {
-    code: u8,
-    /// The destination register in the lower half, the source register in the upper.
-    registers: u8,
-    offset: i16,
-    immediate: i32,
-}
-
-// The halves of `registers`, and the addresses below, are those of a little-endian machine.
+// The addresses below are those of a little-endian machine.
 const _: () = assert!(cfg!(target_endian = "little"));
-
-/// Results and the return value.
-const R0: u8 = 0;
-/// Arguments of calls.
-const R1: u8 = 1;
-const R2: u8 = 2;
-const R3: u8 = 3;
-/// Kept over calls: the context.
-const R6: u8 = 6;
-/// Kept over calls: the listener.
-const R7: u8 = 7;
-/// The end of the stack.
-const R10: u8 = 10;
 
 /// Fields of the context, `struct bpf_sk_lookup` of linux/bpf.h.
 const FAMILY: i16 = 8;
@@ -108,75 +89,4 @@ pub(super) fn instructions(map: RawFd) -> [Instruction; LENGTH] {
         /* 32 */ set(R0, PASS),
         /* 33 */ exit(),
     ]
-}
-
-const fn instruction(code: u8, destination: u8, source: u8, offset: i16, immediate: i32) -> Instruction {
-    Instruction {
-        code,
-        registers: source << 4 | destination,
-        offset,
-        immediate,
-    }
-}
-
-/// `to = from`, all 64 bits.
-const fn copy(to: u8, from: u8) -> Instruction {
-    instruction(0xbf, to, from, 0, 0)
-}
-
-/// `to = value`
-const fn set(to: u8, value: i32) -> Instruction {
-    instruction(0xb7, to, 0, 0, value)
-}
-
-/// `to += value`, all 64 bits.
-const fn add(to: u8, value: i16) -> Instruction {
-    instruction(0x07, to, 0, 0, value as i32)
-}
-
-/// `to &= value`, the lower 32 bits; the upper become zero.
-const fn and(to: u8, value: i32) -> Instruction {
-    instruction(0x54, to, 0, 0, value)
-}
-
-/// `to = *(u32 *)(from + offset)`
-const fn load(to: u8, from: u8, offset: i16) -> Instruction {
-    instruction(0x61, to, from, offset, 0)
-}
-
-/// `*(u32 *)(to + offset) = value`
-const fn store(to: u8, offset: i16, value: u32) -> Instruction {
-    instruction(0x62, to, 0, offset, value as i32)
-}
-
-/// `to` becomes the map with this descriptor; [`second_half`] follows.
-const fn load_map(to: u8, map: RawFd) -> Instruction {
-    const PSEUDO_MAP_FD: u8 = 1;
-    instruction(0x18, to, PSEUDO_MAP_FD, 0, map)
-}
-
-/// The upper 32 bits of a 64-bit constant: none.
-const fn second_half() -> Instruction {
-    instruction(0, 0, 0, 0, 0)
-}
-
-const fn jump(by: i16) -> Instruction {
-    instruction(0x05, 0, 0, by, 0)
-}
-
-const fn jump_if(register: u8, value: i32, by: i16) -> Instruction {
-    instruction(0x15, register, 0, by, value)
-}
-
-const fn jump_unless(register: u8, value: i32, by: i16) -> Instruction {
-    instruction(0x55, register, 0, by, value)
-}
-
-/// `R0 = helper(R1, …)`
-const fn call(helper: i32) -> Instruction {
-    instruction(0x85, 0, 0, 0, helper)
-}
-
-const fn exit() -> Instruction {
-    instruction(0x95, 0, 0, 0, 0)
 }

@@ -1,4 +1,4 @@
-//! The bpf(2) system call, for which there is no safe wrapper: the few commands that the catch needs.
+//! The bpf(2) system call, for which there is no safe wrapper: the few commands that are needed here.
 //!
 //! Every descriptor it returns is closed on exec; what the kernel made lives as long as something refers to it.
 #![allow(unsafe_code)]
@@ -9,25 +9,54 @@ use std::{
     os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
 };
 
-use super::program::Instruction;
+use crate::Instruction;
 
 /// Commands, of `enum bpf_cmd` in linux/bpf.h.
 const BPF_MAP_CREATE: c_long = 0;
 const BPF_MAP_UPDATE_ELEM: c_long = 2;
 const BPF_PROG_LOAD: c_long = 5;
+const BPF_PROG_ATTACH: c_long = 8;
 const BPF_LINK_CREATE: c_long = 28;
 
 /// A map of sockets: it does not keep them open.
 const BPF_MAP_TYPE_SOCKMAP: u32 = 15;
-/// A program that chooses the socket for a connection, and where such a program is attached.
-const BPF_PROG_TYPE_SK_LOOKUP: u32 = 30;
+/// Where programs are attached, of `enum bpf_attach_type`.
+const BPF_CGROUP_DEVICE: u32 = 6;
 const BPF_SK_LOOKUP: u32 = 36;
+/// Programs of groups below may forbid more, and all of them are asked.
+const BPF_F_ALLOW_MULTI: u32 = 2;
 
 /// Only programs that use functions reserved to the GPL must name it; ours does not.
 const LICENSE: &CStr = c"Apache-2.0";
 
-/// The name by which an administrator finds the program; 15 characters at most and a zero byte, as the kernel demands.
-const PROGRAM_NAME: [u8; 16] = *b"peerpods_catch\0\0";
+/// The length of a program's name, with at least one zero byte at its end.
+const NAME_LENGTH: usize = 16;
+
+/// What a program is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It chooses the socket for a connection to a network namespace; its context is a `struct bpf_sk_lookup`.
+    SocketLookup,
+    /// It allows processes of a control group to use a device; its context is a `struct bpf_cgroup_dev_ctx`.
+    ControlGroupDevice,
+}
+
+impl Kind {
+    /// Of `enum bpf_prog_type`.
+    fn program_type(self) -> u32 {
+        match self {
+            Self::SocketLookup => 30,
+            Self::ControlGroupDevice => 15,
+        }
+    }
+
+    fn attach_type(self) -> u32 {
+        match self {
+            Self::SocketLookup => BPF_SK_LOOKUP,
+            Self::ControlGroupDevice => BPF_CGROUP_DEVICE,
+        }
+    }
+}
 
 /// The part of `union bpf_attr` that makes a map; the kernel takes what is missing for zero.
 #[repr(C)]
@@ -65,7 +94,16 @@ struct ProgramLoad {
     expected_attach_type: u32,
 }
 
-/// The part that attaches a program.
+/// The part that attaches a program for as long as what it is attached to exists.
+#[repr(C)]
+struct ProgramAttach {
+    target: u32,
+    program: u32,
+    attach_type: u32,
+    flags: u32,
+}
+
+/// The part that attaches a program for as long as somebody holds the link.
 #[repr(C)]
 struct LinkCreate {
     program: u32,
@@ -75,7 +113,7 @@ struct LinkCreate {
 }
 
 /// Makes a map of sockets with the keys below `entries`.
-pub(super) fn make_socket_map(entries: u32) -> io::Result<OwnedFd> {
+pub fn make_socket_map(entries: u32) -> io::Result<OwnedFd> {
     let attribute = MapCreate {
         map_type: BPF_MAP_TYPE_SOCKMAP,
         key_size: size::<u32>(),
@@ -87,7 +125,7 @@ pub(super) fn make_socket_map(entries: u32) -> io::Result<OwnedFd> {
 }
 
 /// Puts a listening socket into a map of sockets.
-pub(super) fn put_socket(map: BorrowedFd<'_>, key: u32, socket: BorrowedFd<'_>) -> io::Result<()> {
+pub fn put_socket(map: BorrowedFd<'_>, key: u32, socket: BorrowedFd<'_>) -> io::Result<()> {
     let value = plain(socket);
     let attribute = MapUpdate {
         map: plain(map),
@@ -101,11 +139,15 @@ pub(super) fn put_socket(map: BorrowedFd<'_>, key: u32, socket: BorrowedFd<'_>) 
     unsafe { call(BPF_MAP_UPDATE_ELEM, &attribute) }.map(drop)
 }
 
-/// Loads a program that chooses sockets; the kernel refuses one that it cannot prove harmless.
-pub(super) fn load_lookup_program(instructions: &[Instruction]) -> io::Result<OwnedFd> {
+/// Loads a program; the kernel refuses one that it cannot prove harmless. An administrator finds it by its name, of which
+/// 15 characters count.
+pub fn load(kind: Kind, name: &str, instructions: &[Instruction]) -> io::Result<OwnedFd> {
     let count = u32::try_from(instructions.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let mut padded = [0; NAME_LENGTH];
+    let length = name.len().min(NAME_LENGTH - 1);
+    padded[..length].copy_from_slice(&name.as_bytes()[..length]);
     let attribute = ProgramLoad {
-        program_type: BPF_PROG_TYPE_SK_LOOKUP,
+        program_type: kind.program_type(),
         instruction_count: count,
         instructions: instructions.as_ptr().expose_provenance() as u64,
         license: LICENSE.as_ptr().expose_provenance() as u64,
@@ -114,9 +156,9 @@ pub(super) fn load_lookup_program(instructions: &[Instruction]) -> io::Result<Ow
         log_buffer: 0,
         kernel_version: 0,
         flags: 0,
-        name: PROGRAM_NAME,
+        name: padded,
         interface: 0,
-        expected_attach_type: BPF_SK_LOOKUP,
+        expected_attach_type: kind.attach_type(),
     };
     // SAFETY: the attribute is the command's. The kernel reads `count` instructions, each laid out as `struct bpf_insn`,
     // and a string that ends with a zero byte through the two pointers; the slice is borrowed and the string static.
@@ -124,7 +166,7 @@ pub(super) fn load_lookup_program(instructions: &[Instruction]) -> io::Result<Ow
 }
 
 /// Attaches a program that chooses sockets to a network namespace, until the descriptor that is returned is closed.
-pub(super) fn attach_to_namespace(program: BorrowedFd<'_>, namespace: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+pub fn attach_to_namespace(program: BorrowedFd<'_>, namespace: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let attribute = LinkCreate {
         program: plain(program),
         target: plain(namespace),
@@ -133,6 +175,19 @@ pub(super) fn attach_to_namespace(program: BorrowedFd<'_>, namespace: BorrowedFd
     };
     // SAFETY: the attribute is the command's and holds no pointer.
     unsafe { make(BPF_LINK_CREATE, &attribute) }
+}
+
+/// Attaches a program that is asked about devices to a control group of version 2, and to all groups below it, for as long
+/// as the group exists.
+pub fn attach_to_control_group(program: BorrowedFd<'_>, group: BorrowedFd<'_>) -> io::Result<()> {
+    let attribute = ProgramAttach {
+        target: plain(group),
+        program: plain(program),
+        attach_type: BPF_CGROUP_DEVICE,
+        flags: BPF_F_ALLOW_MULTI,
+    };
+    // SAFETY: the attribute is the command's and holds no pointer.
+    unsafe { call(BPF_PROG_ATTACH, &attribute) }.map(drop)
 }
 
 /// A command that makes a descriptor.
