@@ -83,7 +83,13 @@ impl Pod<'_> {
     /// Waits until the pod is ready.
     #[track_caller]
     pub fn wait_ready(&self) {
-        self.wait_status("the pod is ready", |status| {
+        self.wait_ready_within(START_LIMIT);
+    }
+
+    /// Waits until the pod is ready, where that takes longer than with other pods.
+    #[track_caller]
+    pub fn wait_ready_within(&self, limit: Duration) {
+        self.wait_status_within("the pod is ready", limit, |status| {
             status["conditions"].as_array().is_some_and(|all| {
                 all.iter()
                     .any(|one| one["type"] == "Ready" && one["status"] == "True")
@@ -102,7 +108,12 @@ impl Pod<'_> {
     /// Waits until the pod's status satisfies `condition`; a failure shows status and events.
     #[track_caller]
     pub fn wait_status(&self, what: &str, condition: impl Fn(&Value) -> bool) -> Value {
-        wait_for(&format!("{what} ({})", self.name), START_LIMIT, || {
+        self.wait_status_within(what, START_LIMIT, condition)
+    }
+
+    #[track_caller]
+    fn wait_status_within(&self, what: &str, limit: Duration, condition: impl Fn(&Value) -> bool) -> Value {
+        wait_for(&format!("{what} ({})", self.name), limit, || {
             let status = self.status();
             if condition(&status) {
                 Ok(status)

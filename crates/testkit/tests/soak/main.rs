@@ -4,10 +4,12 @@
 #![allow(clippy::unwrap_used)]
 
 mod census;
+mod image;
 
-use std::{env, process::Command};
+use std::{env, process::Command, time::Duration};
 
 use census::{Census, wait_no_more_than, wait_settled};
+use image::LargeImage;
 use peerpods_testkit::{Bed, Pod, PodBuilder, Runtime, container};
 use serde_json::{Value, json};
 
@@ -19,6 +21,7 @@ struct Extent {
     execs_at_once: usize,
     containers: usize,
     volumes: usize,
+    image: LargeImage,
 }
 
 fn extent() -> Extent {
@@ -30,6 +33,11 @@ fn extent() -> Extent {
             execs_at_once: 50,
             containers: 20,
             volumes: 100,
+            // 2 GiB.
+            image: LargeImage {
+                layers: 8,
+                files: 256,
+            },
         }
     } else {
         Extent {
@@ -39,6 +47,11 @@ fn extent() -> Extent {
             execs_at_once: 10,
             containers: 5,
             volumes: 20,
+            // More than the memory of the VM.
+            image: LargeImage {
+                layers: 3,
+                files: 170,
+            },
         }
     }
 }
@@ -137,4 +150,47 @@ fn a_pod_with_many_containers_and_volumes_runs() {
     assert_eq!(seen.text(), "through all");
     pod.delete();
     wait_no_more_than(&bed, &before);
+}
+
+/// An emulated VM reads and checks some 20 MiB of an image in a second.
+const LARGE_START_LIMIT: Duration = Duration::from_secs(1200);
+
+#[test]
+fn an_image_larger_than_the_vms_memory_runs() {
+    let (bed, extent) = (Bed::connect(), extent());
+    let image = extent.image;
+    let reference = image.push(&bed, "large:1");
+    let mut main = container("main", "sleep 1000");
+    main["image"] = json!(reference);
+    let pod = PodBuilder::new("large", Runtime::PeerPod, vec![main]).create(&bed);
+    pod.wait_ready_within(LARGE_START_LIMIT);
+    let memory = "read name size unit < /proc/meminfo; echo $((size / 1024))";
+    let memory: u64 = pod.shell(memory).parse().unwrap();
+    let size: u64 = pod.shell("set -- $(du -sm /data); echo $1").parse().unwrap();
+    assert!(
+        size >= image.layers * image.files && size > memory,
+        "{size} MiB of files, {memory} MiB of memory"
+    );
+    for layer in 0..image.layers {
+        let file = image.files - 1;
+        assert_eq!(
+            pod.shell(&format!(
+                "set -- $(sha256sum /{}); echo $1",
+                LargeImage::path(layer, file)
+            )),
+            LargeImage::checksum(layer, file)
+        );
+    }
+    pod.delete();
+    // The node has pulled it too.
+    bed.enter(&[
+        "ctr",
+        "--namespace",
+        "k8s.io",
+        "images",
+        "rm",
+        "--sync",
+        &reference,
+    ])
+    .text();
 }
