@@ -2,8 +2,10 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use peerpods_proto::payload::BootPayload;
+use peerpods_proto::payload::{BootPayload, UserData};
 
 fuzz_target!(|bytes: &[u8]| {
+    let _ = UserData::parse(bytes);
+    // What a claim carries.
     let _ = BootPayload::parse(bytes);
 });

@@ -17,6 +17,7 @@ use crate::{
     sandbox::{Limits, Sandboxes},
     service::{Identity, Service},
     settings::Settings,
+    warm::{self, Pool, PoolSettings},
 };
 
 /// For the journal, which writes one record at a time, and for reading files: more would only wait for the disk.
@@ -82,18 +83,37 @@ async fn run(settings: Settings) -> Result<(), Fatal> {
     let directories = PodDirectories::new(settings.pods_dir.clone(), for_shims);
     let directories = directories.map_err(Fatal::of("use the settings"))?;
     let journal = Journal::open(&settings.journal_dir).map_err(Fatal::of("open the journal"))?;
+    let provider = provider::choose(&settings).map_err(Fatal::of("set up the provider"))?;
+    let limits = Limits {
+        boot: settings.proxy_timeout,
+        ..Limits::default()
+    };
+    let pool = Pool::new(
+        provider.clone(),
+        journal.clone(),
+        PoolSettings {
+            size: settings.warm_vms,
+            cluster: settings.cluster_id.clone(),
+            node: settings.node_name.clone(),
+            lease: settings.lease,
+            agent_port: settings.forwarder_port,
+            limits,
+        },
+    );
+    let left = journal
+        .read()
+        .map_err(Fatal::of("take up the warm VMs of the journal"))?
+        .warm;
     let node = Arc::new(Node {
-        provider: provider::choose(&settings).map_err(Fatal::of("set up the provider"))?,
+        provider,
+        pool: pool.clone(),
         directories: directories.clone(),
         guest: GuestDefaults {
             lease: settings.lease,
             insecure_registries: settings.insecure_registries.clone(),
             agent_port: settings.forwarder_port,
         },
-        limits: Limits {
-            boot: settings.proxy_timeout,
-            ..Limits::default()
-        },
+        limits,
     });
     let sandboxes = Sandboxes::new(journal, node.clone());
     sandboxes
@@ -114,6 +134,7 @@ async fn run(settings: Settings) -> Result<(), Fatal> {
     server.start().await.map_err(Fatal::of("serve the socket"))?;
     tracing::info!(socket = %settings.socket.display(), "shims are served");
 
+    tokio::spawn(warm::keep(pool, left));
     let scope = OwnerScope {
         cluster: settings.cluster_id,
         node: Some(settings.node_name),

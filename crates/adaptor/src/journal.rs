@@ -1,13 +1,22 @@
-//! What the adaptor must not forget: one record per sandbox, durable before anything is done about it.
+//! What the adaptor must not forget: one record per sandbox and per warm VM, durable before anything is done about it.
 
 use std::{fs, os::unix::fs::DirBuilderExt, path::Path, path::PathBuf, sync::Arc};
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use peerpods_provider::LaunchToken;
+use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use serde::de::DeserializeOwned;
 
-use crate::sandbox::{Record, SandboxId};
+use crate::{
+    sandbox::{Record, SandboxId, State},
+    warm::Member,
+};
+
+type Table = TableDefinition<'static, &'static str, &'static [u8]>;
 
 /// Sandbox id to [`Record`] in JSON.
-const SANDBOXES: TableDefinition<&str, &[u8]> = TableDefinition::new("sandboxes");
+const SANDBOXES: Table = TableDefinition::new("sandboxes");
+/// Launch token to [`Member`] in JSON.
+const WARM: Table = TableDefinition::new("warm");
 /// The database's file in the journal's folder.
 const FILE: &str = "sandboxes.redb";
 /// Records hold keys: nobody but root reads them.
@@ -17,6 +26,13 @@ const FOLDER_MODE: u32 = 0o700;
 #[derive(Clone)]
 pub(crate) struct Journal {
     database: Arc<Database>,
+}
+
+/// Everything in the journal, as of one moment.
+#[derive(Default)]
+pub(crate) struct Contents {
+    pub(crate) sandboxes: Vec<Record>,
+    pub(crate) warm: Vec<Member>,
 }
 
 /// The journal cannot be read or written.
@@ -29,9 +45,9 @@ pub(crate) enum JournalError {
         action: &'static str,
         source: Box<redb::Error>,
     },
-    #[error("the journal's record of sandbox {sandbox} cannot be read")]
+    #[error("the journal's record of {subject} cannot be read")]
     Record {
-        sandbox: String,
+        subject: String,
         source: serde_json::Error,
     },
 }
@@ -60,37 +76,39 @@ impl Journal {
         let journal = Self {
             database: Arc::new(database),
         };
-        journal.change("prepare", |_| Ok(()))?;
+        journal.change("prepare", |transaction| {
+            for table in [SANDBOXES, WARM] {
+                transaction.open_table(table)?;
+            }
+            Ok(())
+        })?;
         Ok(journal)
     }
 
     /// All records; one that cannot be read is an error, because it may stand for a VM.
-    pub(crate) fn read(&self) -> Result<Vec<Record>, JournalError> {
-        let failed = "read";
-        let transaction = self.database.begin_read().map_err(JournalError::of(failed))?;
-        let table = transaction
-            .open_table(SANDBOXES)
-            .map_err(JournalError::of(failed))?;
-        let mut records = Vec::new();
-        for entry in table.iter().map_err(JournalError::of(failed))? {
-            let (sandbox, record) = entry.map_err(JournalError::of(failed))?;
-            let record = serde_json::from_slice(record.value()).map_err(|source| JournalError::Record {
-                sandbox: sandbox.value().to_owned(),
-                source,
-            })?;
-            records.push(record);
-        }
-        Ok(records)
+    pub(crate) fn read(&self) -> Result<Contents, JournalError> {
+        let transaction = self.database.begin_read().map_err(JournalError::of("read"))?;
+        Ok(Contents {
+            sandboxes: read_table(&transaction, SANDBOXES)?,
+            warm: read_table(&transaction, WARM)?,
+        })
     }
 
-    /// Writes the record of a sandbox; durable on return.
+    /// Writes the record of a sandbox; durable on return. A warm VM that it claims is the pool's no more, at once.
     pub(crate) async fn put(&self, record: &Record) -> Result<(), JournalError> {
         let sandbox = record.plan.sandbox.clone();
+        let claimed = match &record.state {
+            State::Claiming { warm, .. } => Some(warm.token.clone()),
+            _ => None,
+        };
         let json = zeroize::Zeroizing::new(serde_json::to_vec(record).expect("a record is plain data"));
-        self.blocking(move |journal| {
-            journal.change("write", |table| {
-                table.insert(sandbox.as_str(), json.as_slice()).map(drop)
-            })
+        self.blocking(move |transaction| {
+            let mut sandboxes = transaction.open_table(SANDBOXES)?;
+            sandboxes.insert(sandbox.as_str(), json.as_slice())?;
+            if let Some(token) = &claimed {
+                transaction.open_table(WARM)?.remove(token.as_str())?;
+            }
+            Ok(())
         })
         .await
     }
@@ -98,18 +116,41 @@ impl Journal {
     /// Forgets a sandbox; durable on return.
     pub(crate) async fn remove(&self, sandbox: &SandboxId) -> Result<(), JournalError> {
         let sandbox = sandbox.clone();
-        self.blocking(move |journal| {
-            journal.change("write", |table| table.remove(sandbox.as_str()).map(drop))
+        self.blocking(move |transaction| {
+            transaction.open_table(SANDBOXES)?.remove(sandbox.as_str())?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Writes the record of a warm VM; durable on return.
+    pub(crate) async fn put_warm(&self, member: &Member) -> Result<(), JournalError> {
+        let token = member.token.clone();
+        let json = zeroize::Zeroizing::new(serde_json::to_vec(member).expect("a record is plain data"));
+        self.blocking(move |transaction| {
+            let mut warm = transaction.open_table(WARM)?;
+            warm.insert(token.as_str(), json.as_slice())?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Forgets a warm VM; durable on return.
+    pub(crate) async fn remove_warm(&self, token: &LaunchToken) -> Result<(), JournalError> {
+        let token = token.clone();
+        self.blocking(move |transaction| {
+            transaction.open_table(WARM)?.remove(token.as_str())?;
+            Ok(())
         })
         .await
     }
 
     async fn blocking(
         &self,
-        work: impl FnOnce(Self) -> Result<(), JournalError> + Send + 'static,
+        work: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error> + Send + 'static,
     ) -> Result<(), JournalError> {
         let journal = self.clone();
-        tokio::task::spawn_blocking(move || work(journal))
+        tokio::task::spawn_blocking(move || journal.change("write", work))
             .await
             .expect("writing the journal does not panic")
     }
@@ -117,15 +158,28 @@ impl Journal {
     fn change(
         &self,
         action: &'static str,
-        work: impl FnOnce(&mut redb::Table<'_, &str, &[u8]>) -> Result<(), redb::StorageError>,
+        work: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>,
     ) -> Result<(), JournalError> {
         let transaction = self.database.begin_write().map_err(JournalError::of(action))?;
-        {
-            let mut table = transaction
-                .open_table(SANDBOXES)
-                .map_err(JournalError::of(action))?;
-            work(&mut table).map_err(JournalError::of(action))?;
-        }
+        work(&transaction).map_err(JournalError::of(action))?;
         transaction.commit().map_err(JournalError::of(action))
     }
+}
+
+fn read_table<T: DeserializeOwned>(
+    transaction: &ReadTransaction,
+    table: Table,
+) -> Result<Vec<T>, JournalError> {
+    let failed = "read";
+    let table = transaction.open_table(table).map_err(JournalError::of(failed))?;
+    let mut records = Vec::new();
+    for entry in table.iter().map_err(JournalError::of(failed))? {
+        let (key, record) = entry.map_err(JournalError::of(failed))?;
+        let record = serde_json::from_slice(record.value()).map_err(|source| JournalError::Record {
+            subject: key.value().to_owned(),
+            source,
+        })?;
+        records.push(record);
+    }
+    Ok(records)
 }

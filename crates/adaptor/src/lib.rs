@@ -1,17 +1,21 @@
 //! `cloud-api-adaptor`: the node daemon that gives every peer pod its VM.
 //!
 //! - [`sandbox`] is the heart: one state machine per VM, journaled before anything is done.
+//! - `warm` keeps VMs without pods ready, for sandboxes to take.
 //! - `host` does what the machines ask for: provider, network, pod directories.
 //! - `service` is what shims call; `relay` is for stock shims only.
 
+mod agent;
 mod daemon;
 mod host;
 mod journal;
 mod provider;
 mod relay;
 mod request;
+mod retry;
 mod sandbox;
 mod service;
 mod settings;
+mod warm;
 
 pub use daemon::main;

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use peerpods_error::chain;
-use peerpods_proto::payload::{IpNet, JoinSecret};
+use peerpods_proto::payload::IpNet;
 use peerpods_proto::{
     hypervisor::{
         CreateVMRequest, CreateVMResponse, StartVMRequest, StartVMResponse, StopVMRequest, StopVMResponse,
@@ -12,18 +12,18 @@ use peerpods_proto::{
     },
     hypervisor_ttrpc::Hypervisor,
 };
-use peerpods_provider::Owner;
+use peerpods_provider::PodIdentity;
 use peerpods_tunnel::{
     channel::{ChannelError, ClientIdentity},
     network::{self, NetworkError},
 };
-use ring::rand::{SecureRandom, SystemRandom};
 use ttrpc::{Code, asynchronous::TtrpcContext, get_status};
 
 use crate::{
+    agent::new_join_secret,
     host::PodDirectories,
     request::{CreateVm, InvalidRequest, sandbox_id},
-    sandbox::{Plan, Reason, Record, Sandboxes, State, TableError, attempt_now, launch_token},
+    sandbox::{Plan, Reason, Record, Sandboxes, State, TableError, attempt_now},
 };
 
 /// How long StopVM waits to see the VM gone. Its end is durable before, so the answer is a success either way; most
@@ -118,7 +118,7 @@ impl Service {
         let plan = self.plan(request, place.vni).await?;
         let sandbox = plan.sandbox.clone();
         let state = State::Reserved {
-            token: launch_token(&plan.owner, attempt_now()),
+            token: plan.launch_token(attempt_now()),
         };
         self.sandboxes.create(place, Record { plan, state }).await?;
         if let Err(source) = self.directories.make(&sandbox) {
@@ -135,14 +135,10 @@ impl Service {
             Some(address) => address,
             None => network::node_address().await?,
         };
-        let mut secret = [0; 32];
-        SystemRandom::new()
-            .fill(&mut secret)
-            .map_err(|_| ServiceError::NoRandomness)?;
         Ok(Plan {
-            owner: Owner {
-                cluster: self.identity.cluster.clone(),
-                node: self.identity.node.clone(),
+            cluster: self.identity.cluster.clone(),
+            node: self.identity.node.clone(),
+            pod: PodIdentity {
                 sandbox: request.sandbox.to_string(),
                 pod_namespace: request.pod_namespace,
                 pod_name: request.pod_name,
@@ -152,7 +148,7 @@ impl Service {
             netns: request.netns,
             network: interface.to_pod_network(node, vni, self.identity.vxlan_port, 0),
             identity: ClientIdentity::issue(request.sandbox.as_str())?,
-            join_secret: JoinSecret::new(secret),
+            join_secret: new_join_secret().ok_or(ServiceError::NoRandomness)?,
             sandbox: request.sandbox,
         })
     }

@@ -56,6 +56,10 @@ pub(crate) struct Settings {
     /// How long a VM lives on without a word from its node; longer than a node drain or an outage.
     #[arg(long, env = "LEASE", default_value = "1h", value_parser = duration)]
     pub(crate) lease: Duration,
+    /// How many VMs wait, booted, for pods that ask for no special size or image: such a pod then starts without a boot.
+    /// Each takes a VM's memory, or what the cloud bills.
+    #[arg(long, env = "WARM_VMS", value_name = "COUNT", default_value_t = 0, value_parser = warm_vms)]
+    pub(crate) warm_vms: usize,
     /// Registries that VMs speak to in plain HTTP, as host:port, separated by commas.
     #[arg(long, env = "INSECURE_REGISTRIES", value_delimiter = ',')]
     pub(crate) insecure_registries: Vec<String>,
@@ -66,6 +70,14 @@ pub(crate) struct Settings {
     pub(crate) qemu: QemuArguments,
     #[command(flatten)]
     pub(crate) namespaces: NamespacesArguments,
+}
+
+/// A pool of more VMs than a node has pods is a slip of the finger, and an expensive one.
+const WARM_VMS_LIMIT: usize = 250;
+
+fn warm_vms(text: &str) -> Result<usize, String> {
+    let count = text.parse().ok().filter(|count| *count <= WARM_VMS_LIMIT);
+    count.ok_or_else(|| format!("{text:?} is no number from 0 to {WARM_VMS_LIMIT}"))
 }
 
 fn host_paths() -> impl TypedValueParser<Value = HostPaths> {
@@ -289,6 +301,14 @@ mod tests {
             "90s",
         ]);
         assert_eq!(settings.unwrap().lease, Duration::from_secs(90));
+    }
+
+    #[test]
+    fn the_pool_is_bounded() {
+        assert_eq!((warm_vms("0"), warm_vms("250")), (Ok(0), Ok(250)));
+        for wrong in ["", "-1", "251", "many"] {
+            assert!(warm_vms(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

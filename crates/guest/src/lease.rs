@@ -28,7 +28,8 @@ impl Lease {
         }
     }
 
-    fn renew(&self) {
+    /// The worker was heard.
+    pub(crate) fn renew(&self) {
         *self
             .renewed
             .lock()

@@ -6,6 +6,7 @@
 //!   libcontainer forks, which a process with threads must not do.
 //! - [`image`] pulls images.
 //! - [`scratch`] is where images and what containers write go: on a disk, where the VM has one.
+//! - `warm` is for a VM that is launched before its pod is known.
 
 mod agent;
 mod boot;
@@ -15,5 +16,6 @@ pub mod image;
 mod lease;
 mod life;
 mod scratch;
+mod warm;
 
 pub use life::main;

@@ -7,9 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use peerpods_proto::payload::BootPayload;
+use peerpods_proto::payload::{BootPayload, UserData};
 use peerpods_tunnel::channel::{AGENT_PORT, AgentListener, ListenerConfig, StockIdentity};
 use rustix::system::{RebootCommand, reboot};
+use ttrpc::asynchronous::Server;
 
 use crate::{
     agent::{Sandbox, forward, serve},
@@ -19,6 +20,7 @@ use crate::{
     image::{PullSettings, write_trusted_roots},
     lease::Lease,
     scratch::Scratch,
+    warm,
 };
 
 /// How long a guest of a stock adaptor, which tells no lease, lives without a word.
@@ -63,42 +65,102 @@ fn init() -> Result<&'static str, GuestError> {
         .block_on(run(platform, handed_over))
 }
 
-/// Serves the pod until its worker ends it or is not heard any more.
+/// Serves the pod, once there is one, until its worker ends it or is not heard any more.
 async fn run(platform: Platform, handed_over: Instant) -> Result<&'static str, GuestError> {
     let reaper = Reaper::start()?;
-    let payload = boot::join_pod(platform).await?;
-    let scratch = Scratch::prepare(platform);
-    let lease = Lease::new(
-        payload
-            .settings
-            .as_ref()
-            .map_or(DEFAULT_LEASE, |settings| settings.lease),
-    );
-    let registries = payload
-        .settings
-        .as_ref()
-        .map(|settings| settings.insecure_registries.clone());
-    let pull = PullSettings {
-        insecure_registries: registries.unwrap_or_default(),
-        ..PullSettings::default()
-    };
     write_trusted_roots()?;
-    let sandbox = Arc::new(Sandbox::new(pull, scratch, reaper, platform.limits())?);
-    let address = SocketAddr::from((Ipv6Addr::UNSPECIFIED, AGENT_PORT));
-    let (listener, forwards) = AgentListener::bind(address, trust(payload)?).await?;
-    tokio::spawn(forward(forwards, lease.clone()));
-    let _server = serve(listener, sandbox.clone(), lease.clone()).await?;
-    // Benchmarks read this line on the console.
-    tracing::info!(
-        "the agent answers {} ms after the kernel handed over",
-        handed_over.elapsed().as_millis()
-    );
-    tokio::select! {
-        () = sandbox.destroyed() => {
-            tokio::time::sleep(LAST_ANSWER).await;
-            Ok("the pod was deleted")
+    let user_data = boot::read_user_data(platform).await?;
+    let body = Body {
+        platform,
+        reaper,
+        scratch: Scratch::prepare(platform),
+    };
+    let warm = match user_data {
+        UserData::Pod(payload) => {
+            let pod = Pod::serve(body, *payload).await?;
+            // Benchmarks read this line on the console.
+            tracing::info!(
+                "the agent answers {} ms after the kernel handed over",
+                handed_over.elapsed().as_millis()
+            );
+            return Ok(pod.end().await);
         }
-        () = lease.lapsed() => Ok("the worker was not heard for the length of the lease"),
+        UserData::Warm(payload) => payload,
+    };
+    let Some(claim) = warm::claimed(warm).await? else {
+        return Ok("no pod came, and the worker was not heard for the length of the lease");
+    };
+    let received = Instant::now();
+    let pod = match BootPayload::parse(claim.payload()) {
+        Ok(payload) => Pod::serve(body, payload).await,
+        Err(error) => Err(error.into()),
+    };
+    match pod {
+        Ok(pod) => {
+            claim.answer(Ok(())).await;
+            tracing::info!(
+                "the agent answers {} ms after the claim",
+                received.elapsed().as_millis()
+            );
+            Ok(pod.end().await)
+        }
+        // What it has of the pod already cannot be given to another: it is of no use any more.
+        Err(error) => {
+            claim.answer(Err(&error.chain())).await;
+            Err(error)
+        }
+    }
+}
+
+/// What a VM has for whatever pod it gets.
+struct Body {
+    platform: Platform,
+    reaper: Reaper,
+    scratch: Scratch,
+}
+
+/// The pod that this VM is for, with its agent listening.
+struct Pod {
+    sandbox: Arc<Sandbox>,
+    lease: Lease,
+    /// Serves as long as it is there.
+    _agent: Server,
+}
+
+impl Pod {
+    async fn serve(body: Body, payload: BootPayload) -> Result<Self, GuestError> {
+        boot::join_pod(&payload.forwarder.pod_network).await?;
+        let (lease, insecure_registries) = match &payload.settings {
+            Some(settings) => (settings.lease, settings.insecure_registries.clone()),
+            None => (DEFAULT_LEASE, Vec::new()),
+        };
+        let lease = Lease::new(lease);
+        let pull = PullSettings {
+            insecure_registries,
+            ..PullSettings::default()
+        };
+        let limits = body.platform.limits();
+        let sandbox = Arc::new(Sandbox::new(pull, body.scratch, body.reaper, limits)?);
+        let address = SocketAddr::from((Ipv6Addr::UNSPECIFIED, AGENT_PORT));
+        let (listener, forwards) = AgentListener::bind(address, trust(payload)?).await?;
+        tokio::spawn(forward(forwards, lease.clone()));
+        let agent = serve(listener, sandbox.clone(), lease.clone()).await?;
+        Ok(Self {
+            sandbox,
+            lease,
+            _agent: agent,
+        })
+    }
+
+    /// Waits for its end, and tells why it came.
+    async fn end(self) -> &'static str {
+        tokio::select! {
+            () = self.sandbox.destroyed() => {
+                tokio::time::sleep(LAST_ANSWER).await;
+                "the pod was deleted"
+            }
+            () = self.lease.lapsed() => "the worker was not heard for the length of the lease",
+        }
     }
 }
 

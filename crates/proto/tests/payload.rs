@@ -6,7 +6,7 @@ use std::time::Duration;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use peerpods_proto::payload::{
     BootPayload, ForwarderConfig, GuestSettings, JoinSecret, Neighbor, PARSED_LIMIT, PayloadError,
-    PodNetwork, RENDERED_LIMIT, Route, SecretText, TunnelType,
+    PodNetwork, RENDERED_LIMIT, Route, SecretText, TunnelType, UserData, WarmPayload,
 };
 use proptest::prelude::*;
 
@@ -72,6 +72,35 @@ fn payload() -> BootPayload {
             lease: Duration::from_secs(3600),
             insecure_registries: vec!["registry:5000".to_owned()],
         }),
+    }
+}
+
+#[test]
+fn a_vm_without_a_pod_is_told_whom_to_wait_for_and_nothing_else() {
+    let warm = WarmPayload {
+        client_ca: "authority\n".to_owned(),
+        join_secret: JoinSecret::new([0xcd; 32]),
+        lease: Duration::from_secs(600),
+    };
+    let rendered = warm.render().unwrap();
+    assert_eq!(
+        UserData::parse(rendered.as_bytes()).unwrap(),
+        UserData::Warm(warm)
+    );
+    assert!(!rendered.contains("apf.json"));
+    let refused = BootPayload::parse(rendered.as_bytes()).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "the boot payload has no /run/peerpod/apf.json",
+        "it is no pod's"
+    );
+}
+
+#[test]
+fn a_vm_of_a_pod_is_told_that_it_is_one() {
+    for document in [payload().render().unwrap().as_str(), STOCK] {
+        let parsed = UserData::parse(document.as_bytes()).unwrap();
+        assert!(matches!(parsed, UserData::Pod(_)), "{parsed:?}");
     }
 }
 

@@ -1,11 +1,11 @@
 //! The provider's calls, each under the state lock, each starting from what is on disk and what the kernel says.
 
-use std::{fs, net::Ipv4Addr, process::Stdio, time::Duration};
+use std::{fs, net::Ipv4Addr, os::unix::fs::MetadataExt, process::Stdio, time::Duration};
 
 use async_trait::async_trait;
 use peerpods_provider::{
-    Instance, InstanceId, InstanceStatus, LaunchRequest, LaunchToken, OwnedInstance, OwnerScope, Provider,
-    ProviderError,
+    Instance, InstanceId, InstanceKind, InstanceStatus, LaunchRequest, LaunchToken, OwnedInstance,
+    OwnerScope, PodIdentity, Provider, ProviderError, Shape,
     local::{self, StateLock},
 };
 use tokio::process::Command;
@@ -150,6 +150,26 @@ impl NamespacesProvider {
         }
     }
 
+    async fn claim_locked(
+        &self,
+        directory: &InstanceDirectory,
+        id: &InstanceId,
+        pod: &PodIdentity,
+    ) -> Result<(), ProviderError> {
+        let failed = || ProviderError::during("claim", id);
+        let _lock = self.lock().await.map_err(failed())?;
+        match directory.presence().map_err(failed())? {
+            Presence::Alive(mut record) => {
+                record.owner = record.owner.claimed_by(id, pod)?;
+                let written = local::write_record(directory.path(), &record);
+                written.map_err(ProviderError::during("claim", id))
+            }
+            Presence::Absent | Presence::Unfinished | Presence::Ended(_) => {
+                Err(ProviderError::Ended(id.clone()))
+            }
+        }
+    }
+
     async fn presence(&self, directory: &InstanceDirectory) -> Result<Presence, NamespacesError> {
         let _lock = self.lock().await?;
         directory.presence()
@@ -176,6 +196,22 @@ impl Provider for NamespacesProvider {
         let lock = self.lock().await;
         let lock = lock.map_err(ProviderError::during("launch", &request.token))?;
         self.launch_locked(lock, request).await
+    }
+
+    /// Guests have no size: all are alike until their program is replaced.
+    fn kind(&self, _shape: &Shape) -> Result<InstanceKind, ProviderError> {
+        let guest = &self.settings.guest;
+        let file = fs::metadata(guest)
+            .map_err(local::LocalError::file("read", guest))
+            .map_err(ProviderError::during("tell the kind of", "a guest"))?;
+        let (size, seconds, nanoseconds) = (file.len(), file.mtime(), file.mtime_nsec());
+        Ok(InstanceKind::new(format!("{size} {seconds}.{nanoseconds:09}")))
+    }
+
+    async fn claim(&self, id: &InstanceId, pod: &PodIdentity, _name: &str) -> Result<(), ProviderError> {
+        let directory =
+            InstanceDirectory::of_id(&self.settings, id).ok_or_else(|| ProviderError::Ended(id.clone()))?;
+        self.claim_locked(&directory, id, pod).await
     }
 
     async fn find(&self, token: &LaunchToken) -> Result<Option<Instance>, ProviderError> {

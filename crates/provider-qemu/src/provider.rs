@@ -9,8 +9,8 @@ use std::{
 
 use async_trait::async_trait;
 use peerpods_provider::{
-    Instance, InstanceId, InstanceStatus, LaunchRequest, LaunchToken, OwnedInstance, OwnerScope, Provider,
-    ProviderError,
+    Instance, InstanceId, InstanceKind, InstanceStatus, LaunchRequest, LaunchToken, OwnedInstance,
+    OwnerScope, PodIdentity, Provider, ProviderError, Shape,
     local::{self, StateLock},
 };
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
@@ -277,6 +277,20 @@ impl QemuProvider {
         }
     }
 
+    async fn claim_locked(
+        &self,
+        directory: &InstanceDirectory,
+        id: &InstanceId,
+        pod: &PodIdentity,
+    ) -> Result<(), ProviderError> {
+        let failed = || ProviderError::during("claim", id);
+        let _lock = self.lock().await.map_err(failed())?;
+        let living = self.settle(directory).await.map_err(failed())?.alive();
+        let mut record = living.ok_or_else(|| ProviderError::Ended(id.clone()))?;
+        record.owner = record.owner.claimed_by(id, pod)?;
+        directory.write_record(&record).map_err(failed())
+    }
+
     async fn find_locked(&self, token: &LaunchToken) -> Result<Option<Instance>, QemuError> {
         let _lock = self.lock().await?;
         let directory = InstanceDirectory::of_token(&self.settings.state_dir, token);
@@ -327,6 +341,23 @@ impl Provider for QemuProvider {
             .await
             .map_err(ProviderError::during("launch", &request.token))?;
         self.launch_locked(request, &plan, engine).await
+    }
+
+    fn kind(&self, shape: &Shape) -> Result<InstanceKind, ProviderError> {
+        let settings = &self.settings;
+        let files = shape::plan(settings, shape)?
+            .description()
+            .map_err(ProviderError::during("tell the kind of", "a VM"))?;
+        Ok(InstanceKind::new(format!(
+            "{files}, on {} to {}/{} with MTU {}",
+            settings.bridge, settings.gateway, settings.prefix_length, settings.mtu
+        )))
+    }
+
+    async fn claim(&self, id: &InstanceId, pod: &PodIdentity, _name: &str) -> Result<(), ProviderError> {
+        let directory = InstanceDirectory::of_id(&self.settings.state_dir, id)
+            .ok_or_else(|| ProviderError::Ended(id.clone()))?;
+        self.claim_locked(&directory, id, pod).await
     }
 
     async fn find(&self, token: &LaunchToken) -> Result<Option<Instance>, ProviderError> {

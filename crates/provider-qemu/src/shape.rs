@@ -1,10 +1,14 @@
 //! From what a pod asks for to what QEMU gets: every request is checked before anything happens.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
 
 use peerpods_provider::{ProviderError, Shape};
 
-use crate::QemuSettings;
+use crate::{QemuSettings, error::QemuError};
 
 /// The most CPUs of one VM: beyond any machine that would run pod VMs beside its own work.
 const VCPU_LIMIT: u32 = 32;
@@ -25,6 +29,24 @@ pub(crate) struct Plan {
     pub(crate) memory_mib: u32,
     pub(crate) kernel: PathBuf,
     pub(crate) initrd: PathBuf,
+}
+
+impl Plan {
+    /// What tells this VM from others: its size, and the files that it boots from as they are now.
+    pub(crate) fn description(&self) -> Result<String, QemuError> {
+        let mut text = format!("{} CPUs, {} MiB", self.vcpus, self.memory_mib);
+        for path in [&self.kernel, &self.initrd] {
+            text.push_str(&format!(", {}", file_version(path)?));
+        }
+        Ok(text)
+    }
+}
+
+/// A file's path, size and time: another text once the file was replaced.
+pub(crate) fn file_version(path: &Path) -> Result<String, QemuError> {
+    let file = fs::metadata(path).map_err(QemuError::file("read", path))?;
+    let (size, seconds, nanoseconds) = (file.len(), file.mtime(), file.mtime_nsec());
+    Ok(format!("{} {size} {seconds}.{nanoseconds:09}", path.display()))
 }
 
 /// Works out the VM, or says why there cannot be one.

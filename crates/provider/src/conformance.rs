@@ -17,8 +17,8 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use crate::{
-    AddressPool, Instance, InstanceId, InstanceStatus, LaunchRequest, LaunchToken, Owner, OwnerScope,
-    Provider, ProviderError, Shape,
+    AddressPool, Assignment, Instance, InstanceId, InstanceStatus, LaunchRequest, LaunchToken, Owner,
+    OwnerScope, PodIdentity, Provider, ProviderError, Shape,
 };
 
 /// The cluster that the suite's instances belong to; a second one must not see them.
@@ -63,6 +63,11 @@ pub async fn run_all(place: &dyn Place) {
     a_cancelled_launch_leaves_nothing_hidden(place).await;
     an_end_from_outside_is_noticed(place).await;
     a_console_belongs_to_an_instance(place).await;
+    a_warm_instance_becomes_one_pods(place).await;
+    of_two_pods_that_claim_one_instance_one_gets_it(place).await;
+    a_cancelled_claim_happened_or_did_not(place).await;
+    what_does_not_live_cannot_be_claimed(place).await;
+    equal_shapes_get_equal_kinds(place).await;
 }
 
 /// Launching again with the same token finds the instance, also after a restart.
@@ -291,6 +296,129 @@ pub async fn the_pool_is_the_capacity(place: &dyn Place, pool: &AddressPool) {
     }
 }
 
+/// A claim shows in `list`, also after a restart; it can be repeated, and no other pod's succeeds after it.
+pub async fn a_warm_instance_becomes_one_pods(place: &dyn Place) {
+    let provider = place.open();
+    let request = warm_request("claimed");
+    let instance = launch(&*provider, &request).await;
+    assert_eq!(assignment(&*provider, &instance.id).await, Assignment::Warm);
+
+    let pod = pod("claimer");
+    for _ in 0..2 {
+        claim(&*provider, &instance.id, &pod)
+            .await
+            .unwrap_or_else(|error| panic!("claim: {}", chain(&error)));
+        assert_eq!(
+            assignment(&*place.open(), &instance.id).await,
+            Assignment::Pod(pod.clone())
+        );
+    }
+    let refused = claim(&*place.open(), &instance.id, &self::pod("late")).await;
+    assert!(
+        matches!(&refused, Err(ProviderError::ClaimedByAnother { instance: id, sandbox })
+            if *id == instance.id && *sandbox == pod.sandbox),
+        "a second pod's claim: {refused:?}"
+    );
+    assert_eq!(
+        assignment(&*provider, &instance.id).await,
+        Assignment::Pod(pod),
+        "a refused claim changed the owner"
+    );
+    assert_eq!(find(&*provider, &request.token).await, Some(instance.clone()));
+    end(place, &instance.id).await;
+}
+
+/// Two pods' claims at once, from two providers: one succeeds, and the instance is its.
+pub async fn of_two_pods_that_claim_one_instance_one_gets_it(place: &dyn Place) {
+    let (one, two) = (place.open(), place.open());
+    let instance = launch(&*one, &warm_request("wanted")).await;
+    let (left, right) = (pod("left"), pod("right"));
+    let outcomes = tokio::join!(
+        claim(&*one, &instance.id, &left),
+        claim(&*two, &instance.id, &right)
+    );
+    let winner = match outcomes {
+        (Ok(()), Err(ProviderError::ClaimedByAnother { .. })) => left,
+        (Err(ProviderError::ClaimedByAnother { .. }), Ok(())) => right,
+        other => panic!("two claims at once: {other:?}"),
+    };
+    assert_eq!(
+        assignment(&*place.open(), &instance.id).await,
+        Assignment::Pod(winner)
+    );
+    end(place, &instance.id).await;
+}
+
+/// Whatever a cancelled claim leaves, the instance is warm or the pod's, and the pod can claim it again.
+pub async fn a_cancelled_claim_happened_or_did_not(place: &dyn Place) {
+    let provider = place.open();
+    for (round, delay) in CANCELLATIONS.into_iter().enumerate() {
+        let instance = launch(&*provider, &warm_request(&format!("interrupted-{round}"))).await;
+        let pod = pod("patient");
+        cancel_after(delay, claim(&*provider, &instance.id, &pod)).await;
+        let left = assignment(&*place.open(), &instance.id).await;
+        assert!(
+            left == Assignment::Warm || left == Assignment::Pod(pod.clone()),
+            "cancelled after {delay:?}: {left:?}"
+        );
+        claim(&*place.open(), &instance.id, &pod)
+            .await
+            .unwrap_or_else(|error| panic!("claimed again after {delay:?}: {}", chain(&error)));
+        end(place, &instance.id).await;
+    }
+}
+
+/// An instance that has ended, by whomever, cannot be claimed, and one that was launched for a pod never.
+pub async fn what_does_not_live_cannot_be_claimed(place: &dyn Place) {
+    let provider = place.open();
+    let ended = |refused: Result<(), ProviderError>| {
+        assert!(
+            matches!(refused, Err(ProviderError::Ended(_))),
+            "claimed after its end: {refused:?}"
+        );
+    };
+    let killed = launch(&*provider, &warm_request("killed-warm")).await;
+    place.kill(&killed.id).await;
+    let deadline = Instant::now() + NOTICE_LIMIT;
+    while describe(&*provider, &killed.id).await == InstanceStatus::Alive {
+        assert!(
+            Instant::now() < deadline,
+            "the end was not noticed in {NOTICE_LIMIT:?}"
+        );
+        tokio::time::sleep(NOTICE_INTERVAL).await;
+    }
+    ended(claim(&*provider, &killed.id, &pod("too-late")).await);
+    end(place, &killed.id).await;
+    ended(claim(&*provider, &killed.id, &pod("too-late")).await);
+    ended(claim(&*provider, &InstanceId::new("i-never-was"), &pod("too-late")).await);
+
+    let cold = launch(&*provider, &request("cold", "node-a")).await;
+    let refused = claim(&*provider, &cold.id, &pod("greedy")).await;
+    assert!(
+        matches!(refused, Err(ProviderError::ClaimedByAnother { .. })),
+        "another pod's instance: {refused:?}"
+    );
+    end(place, &cold.id).await;
+}
+
+/// The kind of a shape is the same for every provider on one place, and what cannot be launched has none.
+pub async fn equal_shapes_get_equal_kinds(place: &dyn Place) {
+    let kind = |shape: &Shape| {
+        place
+            .open()
+            .kind(shape)
+            .unwrap_or_else(|error| panic!("kind of {shape:?}: {}", chain(&error)))
+    };
+    assert_eq!(kind(&Shape::default()), kind(&Shape::default()));
+}
+
+/// A request for an instance without identity.
+pub fn warm_request(name: &str) -> LaunchRequest {
+    let mut request = request(name, "node-a");
+    request.owner.assignment = Assignment::Warm;
+    request
+}
+
 /// A request with every field filled, so that a field which a provider drops is noticed.
 pub fn request(name: &str, node: &str) -> LaunchRequest {
     LaunchRequest {
@@ -298,10 +426,7 @@ pub fn request(name: &str, node: &str) -> LaunchRequest {
         owner: Owner {
             cluster: CLUSTER.to_owned(),
             node: node.to_owned(),
-            sandbox: format!("sandbox-{name}"),
-            pod_namespace: "namespace with \"quotes\" and ünïcode".to_owned(),
-            pod_name: name.to_owned(),
-            pod_uid: Some("8a7c0f6e-0000-4000-8000-000000000000".to_owned()),
+            assignment: Assignment::Pod(pod(name)),
         },
         shape: Shape::default(),
         name: format!("podvm-{name}"),
@@ -310,10 +435,40 @@ pub fn request(name: &str, node: &str) -> LaunchRequest {
     }
 }
 
-/// Polls the launch for at most `delay`, and at least once, then drops it.
-async fn cancel_after<T>(delay: Duration, launch: impl Future<Output = T>) {
-    let mut launch = pin!(launch);
-    drop(timeout(delay, &mut launch).await);
+fn pod(name: &str) -> PodIdentity {
+    PodIdentity {
+        sandbox: format!("sandbox-{name}"),
+        pod_namespace: "namespace with \"quotes\" and ünïcode".to_owned(),
+        pod_name: name.to_owned(),
+        pod_uid: Some("8a7c0f6e-0000-4000-8000-000000000000".to_owned()),
+    }
+}
+
+/// Polls a call for at most `delay`, and at least once, then drops it.
+async fn cancel_after<T>(delay: Duration, call: impl Future<Output = T>) {
+    let mut call = pin!(call);
+    drop(timeout(delay, &mut call).await);
+}
+
+async fn claim(provider: &dyn Provider, id: &InstanceId, pod: &PodIdentity) -> Result<(), ProviderError> {
+    provider.claim(id, pod, &format!("podvm-{}", pod.pod_name)).await
+}
+
+/// Whom one instance is listed for.
+async fn assignment(provider: &dyn Provider, id: &InstanceId) -> Assignment {
+    let scope = OwnerScope {
+        cluster: CLUSTER.to_owned(),
+        node: None,
+    };
+    let found = provider
+        .list(&scope)
+        .await
+        .unwrap_or_else(|error| panic!("list: {}", chain(&error)));
+    let owned = found.into_iter().find(|owned| owned.instance.id == *id);
+    owned
+        .unwrap_or_else(|| panic!("{id} is not listed"))
+        .owner
+        .assignment
 }
 
 async fn launch(provider: &dyn Provider, request: &LaunchRequest) -> Instance {

@@ -36,6 +36,17 @@ pub enum ProviderError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A warm instance is another pod's already.
+    #[error("instance {instance} was claimed by sandbox {sandbox}")]
+    ClaimedByAnother {
+        /// The instance.
+        instance: InstanceId,
+        /// The sandbox of the pod that has it.
+        sandbox: String,
+    },
+    /// An instance that does not live cannot be claimed.
+    #[error("instance {0} has ended")]
+    Ended(InstanceId),
     /// The instance did not end in the time allowed.
     #[error("instance {0} has not ended yet")]
     StillAlive(InstanceId),
@@ -57,7 +68,10 @@ impl ProviderError {
     /// Whether the same call may succeed later without anybody changing anything.
     pub fn retryable(&self) -> bool {
         match self {
-            Self::InvalidRequest(_) | Self::Denied { .. } => false,
+            Self::InvalidRequest(_)
+            | Self::Denied { .. }
+            | Self::ClaimedByAnother { .. }
+            | Self::Ended(_) => false,
             Self::Capacity(_) | Self::Throttled { .. } | Self::Failed { .. } | Self::StillAlive(_) => true,
         }
     }

@@ -11,10 +11,11 @@ use std::{
 };
 
 use async_trait::async_trait;
+use tokio::sync::Notify;
 
 use crate::{
-    Instance, InstanceId, InstanceStatus, LaunchRequest, LaunchToken, OwnedInstance, OwnerScope, Provider,
-    ProviderError,
+    Instance, InstanceId, InstanceKind, InstanceStatus, LaunchRequest, LaunchToken, OwnedInstance,
+    OwnerScope, PodIdentity, Provider, ProviderError, Shape,
 };
 
 /// Instances answer at documentation addresses (RFC 5737) unless told otherwise, which nobody can reach.
@@ -25,6 +26,8 @@ const ADDRESS_PREFIX: [u8; 3] = [192, 0, 2];
 pub enum Call {
     /// [`Provider::launch`]
     Launch,
+    /// [`Provider::claim`]
+    Claim,
     /// [`Provider::find`]
     Find,
     /// [`Provider::describe`]
@@ -39,6 +42,7 @@ impl Call {
     fn name(self) -> &'static str {
         match self {
             Self::Launch => "launch",
+            Self::Claim => "claim",
             Self::Find => "find",
             Self::Describe => "describe",
             Self::Terminate => "terminate",
@@ -72,6 +76,8 @@ pub enum Fault {
 #[derive(Clone, Debug, Default)]
 pub struct FakeProvider {
     cloud: Arc<Mutex<Cloud>>,
+    /// Told of every end.
+    ends: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
@@ -80,7 +86,20 @@ struct Cloud {
     faults: VecDeque<(Call, Fault)>,
     calls: Vec<Call>,
     launched: usize,
-    address: Option<IpAddr>,
+    addresses: Addresses,
+    image: u32,
+}
+
+/// Where instances answer.
+#[derive(Debug, Default)]
+enum Addresses {
+    /// Nowhere that anybody could reach.
+    #[default]
+    Documentation,
+    /// All at the same.
+    At(IpAddr),
+    /// Each at a loopback address of its own.
+    Loopback,
 }
 
 #[derive(Debug)]
@@ -127,11 +146,18 @@ impl Cloud {
             return existing.instance.clone();
         }
         self.launched += 1;
-        let [a, b, c] = ADDRESS_PREFIX;
         let host = u8::try_from(self.launched % 254 + 1).unwrap_or(1);
+        let address = match self.addresses {
+            Addresses::Documentation => {
+                let [a, b, c] = ADDRESS_PREFIX;
+                Ipv4Addr::new(a, b, c, host).into()
+            }
+            Addresses::At(address) => address,
+            Addresses::Loopback => Ipv4Addr::new(127, 0, 0, host).into(),
+        };
         let instance = Instance {
             id: InstanceId::new(format!("fake-{:04}", self.launched)),
-            addresses: vec![self.address.unwrap_or(Ipv4Addr::new(a, b, c, host).into())],
+            addresses: vec![address],
         };
         self.instances.insert(
             instance.id.clone(),
@@ -143,6 +169,16 @@ impl Cloud {
             },
         );
         instance
+    }
+
+    fn claim(&mut self, id: &InstanceId, pod: &PodIdentity) -> Result<(), ProviderError> {
+        let claimed = self
+            .instances
+            .get_mut(id)
+            .filter(|instance| instance.is_alive())
+            .ok_or_else(|| ProviderError::Ended(id.clone()))?;
+        claimed.request.owner = claimed.request.owner.claimed_by(id, pod)?;
+        Ok(())
     }
 
     fn end(&mut self, id: &InstanceId, reason: &str) {
@@ -165,7 +201,12 @@ impl FakeProvider {
 
     /// All later instances answer at `address`, where a test listens.
     pub fn answer_at(&self, address: IpAddr) {
-        self.cloud().address = Some(address);
+        self.cloud().addresses = Addresses::At(address);
+    }
+
+    /// Each later instance answers at a loopback address of its own, where a test's guest listens.
+    pub fn answer_on_loopback(&self) {
+        self.cloud().addresses = Addresses::Loopback;
     }
 
     /// The living instances.
@@ -191,9 +232,15 @@ impl FakeProvider {
             .map(|instance| instance.request.clone())
     }
 
+    /// Replaces the image of VMs, so that later instances are of other kinds.
+    pub fn replace_image(&self) {
+        self.cloud().image += 1;
+    }
+
     /// Ends an instance from outside, as a crash or a spot interruption does.
     pub fn kill(&self, id: &InstanceId) {
         self.cloud().end(id, "the instance was killed from outside");
+        self.ends.notify_waiters();
     }
 
     /// Lets an instance write on its console.
@@ -266,6 +313,16 @@ impl Provider for FakeProvider {
         .await
     }
 
+    fn kind(&self, shape: &Shape) -> Result<InstanceKind, ProviderError> {
+        let image = self.cloud().image;
+        Ok(InstanceKind::new(format!("{shape:?} of image {image}")))
+    }
+
+    async fn claim(&self, id: &InstanceId, pod: &PodIdentity, _name: &str) -> Result<(), ProviderError> {
+        self.perform(Call::Claim, id.as_str(), |cloud| cloud.claim(id, pod))
+            .await?
+    }
+
     async fn find(&self, token: &LaunchToken) -> Result<Option<Instance>, ProviderError> {
         self.perform(Call::Find, token.as_str(), |cloud| {
             cloud
@@ -287,11 +344,26 @@ impl Provider for FakeProvider {
         .await
     }
 
+    async fn ended(&self, id: &InstanceId) {
+        loop {
+            let end = self.ends.notified();
+            let mut end = std::pin::pin!(end);
+            // From here on no end is missed.
+            end.as_mut().enable();
+            if !self.cloud().living().any(|living| living.instance.id == *id) {
+                return;
+            }
+            end.await;
+        }
+    }
+
     async fn terminate(&self, id: &InstanceId) -> Result<(), ProviderError> {
         self.perform(Call::Terminate, id.as_str(), |cloud| {
             cloud.end(id, "the instance was terminated")
         })
-        .await
+        .await?;
+        self.ends.notify_waiters();
+        Ok(())
     }
 
     async fn list(&self, scope: &OwnerScope) -> Result<Vec<OwnedInstance>, ProviderError> {

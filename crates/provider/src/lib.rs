@@ -5,6 +5,7 @@
 //!   one instance ever exists for one token.
 //! - Ownership is recorded with the instance itself, atomically with its creation, so that
 //!   [`Provider::list`] finds every instance after any crash.
+//! - An instance launched as [`Assignment::Warm`] becomes one pod's by [`Provider::claim`], and nobody else's ever after.
 //! - [`Provider::terminate`] answers success only when the instance is gone, and for an instance that
 //!   is not there.
 
@@ -29,6 +30,18 @@ pub trait Provider: Send + Sync + 'static {
     /// Returns once the instance exists and its addresses are known, which is before it has booted.
     /// Cancelling the future leaves nothing that [`Provider::find`] would not show.
     async fn launch(&self, request: &LaunchRequest) -> Result<Instance, ProviderError>;
+
+    /// What kind of instance `shape` gets now.
+    ///
+    /// # Errors
+    /// [`ProviderError::InvalidRequest`] where it would get none.
+    fn kind(&self, shape: &Shape) -> Result<InstanceKind, ProviderError>;
+
+    /// Makes a warm instance `pod`'s, durably, and calls it `name` where people see names. Repeating it succeeds.
+    ///
+    /// # Errors
+    /// [`ProviderError::ClaimedByAnother`], [`ProviderError::Ended`]: it is not to be had.
+    async fn claim(&self, id: &InstanceId, pod: &PodIdentity, name: &str) -> Result<(), ProviderError>;
 
     /// The living instance that was launched for `token`, if any.
     async fn find(&self, token: &LaunchToken) -> Result<Option<Instance>, ProviderError>;

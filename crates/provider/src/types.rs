@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, fmt, net::IpAddr};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use crate::ProviderError;
+
 /// Makes a launch idempotent: derived from cluster, node, sandbox and attempt; at most 64 ASCII
 /// letters, digits and dashes (EC2's client token limit).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -74,7 +76,7 @@ impl fmt::Display for InstanceId {
     }
 }
 
-/// Whom an instance serves; written on the instance as it is made.
+/// Whom an instance serves; written on the instance as it is made, and once more when a warm one is claimed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Owner {
@@ -82,6 +84,25 @@ pub struct Owner {
     pub cluster: String,
     /// The worker node's name.
     pub node: String,
+    /// What the node has it for.
+    #[serde(flatten)]
+    pub assignment: Assignment,
+}
+
+/// What a node has an instance for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "assignment", rename_all = "kebab-case")]
+pub enum Assignment {
+    /// It waits for a pod, without identity: [`crate::Provider::claim`] gives it one.
+    Warm,
+    /// It is this pod's, to its end.
+    Pod(PodIdentity),
+}
+
+/// The pod that an instance serves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct PodIdentity {
     /// The sandbox id that the container runtime gave.
     pub sandbox: String,
     /// The pod's namespace.
@@ -90,6 +111,25 @@ pub struct Owner {
     pub pod_name: String,
     /// The pod's UID; absent when a stock Kata shim asked, which does not send it.
     pub pod_uid: Option<String>,
+}
+
+impl Owner {
+    /// The owner after `pod` claimed the instance `id`.
+    ///
+    /// # Errors
+    /// [`ProviderError::ClaimedByAnother`]: the instance is another pod's already.
+    pub fn claimed_by(&self, id: &InstanceId, pod: &PodIdentity) -> Result<Self, ProviderError> {
+        match &self.assignment {
+            Assignment::Pod(owner) if owner != pod => Err(ProviderError::ClaimedByAnother {
+                instance: id.clone(),
+                sandbox: owner.sandbox.clone(),
+            }),
+            Assignment::Pod(_) | Assignment::Warm => Ok(Self {
+                assignment: Assignment::Pod(pod.clone()),
+                ..self.clone()
+            }),
+        }
+    }
 }
 
 /// Which owners' instances to list.
@@ -122,6 +162,19 @@ pub struct Shape {
     pub machine_type: Option<String>,
     /// The provider's name of a VM image.
     pub image: Option<String>,
+}
+
+/// What kind of instance a shape gets at a provider, as a text that changes with whatever makes instances differ: size,
+/// image, settings. Instances of equal kinds can stand in for each other.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct InstanceKind(String);
+
+impl InstanceKind {
+    /// Takes a text that a provider made.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
 }
 
 /// Everything that a launch needs; building one has no effect.

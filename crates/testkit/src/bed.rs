@@ -103,6 +103,12 @@ impl Bed {
         found.stdout.trim().parse().expect("pgrep counts")
     }
 
+    /// All that a daemon of the node has logged.
+    pub fn log(&self, name: &str) -> String {
+        let path = self.directory.join(format!("state/log/{name}.log"));
+        fs::read_to_string(path).expect("a daemon of the bed has a log")
+    }
+
     /// The path of a program of the bed, for use inside another command line.
     pub fn program(&self, name: &str) -> String {
         self.directory.join(name).display().to_string()

@@ -6,8 +6,8 @@ use std::{net::SocketAddr, os::unix::fs::PermissionsExt};
 use peerpods_error::chain;
 use peerpods_proto::payload::JoinSecret;
 use peerpods_tunnel::channel::{
-    AgentListener, ChannelError, ClientIdentity, Connection, ForwardListener, JOIN_PROTOCOL, ListenerConfig,
-    ServerKeyPin, connect, connect_forward, join,
+    AgentListener, ChannelError, Claim, ClientIdentity, Connection, ForwardListener, JOIN_PROTOCOL,
+    ListenerConfig, ServerKeyPin, WarmEvent, WarmListener, claim, connect, connect_forward, join,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -323,4 +323,162 @@ fn a_connection_file_that_is_none_is_named() {
         error.contains("connect.json") && error.contains("missing field"),
         "{error}"
     );
+}
+
+/// A guest without a pod, and the worker that launched it.
+struct WarmPair {
+    listener: WarmListener,
+    worker: ClientIdentity,
+}
+
+impl WarmPair {
+    async fn new() -> Self {
+        let worker = ClientIdentity::issue("without a pod").unwrap();
+        let config = ListenerConfig {
+            client_ca_pem: worker.authority_pem.clone(),
+            join_secret: Some(JoinSecret::new(SECRET)),
+            stock: None,
+        };
+        let listener = WarmListener::bind(ANY_PORT, config).await.unwrap();
+        Self { listener, worker }
+    }
+
+    /// Meets the guest, and gives what the worker claims it with.
+    async fn meet(&mut self) -> Connection {
+        let (address, secret) = (self.listener.address(), JoinSecret::new(SECRET));
+        let key = join(address, &self.worker, &secret).await.unwrap();
+        assert!(matches!(self.listener.next().await.unwrap(), WarmEvent::Heard));
+        connection(address, &self.worker, key)
+    }
+
+    async fn claimed(&mut self) -> Box<Claim> {
+        match self.listener.next().await.unwrap() {
+            WarmEvent::Claimed(claim) => claim,
+            WarmEvent::Heard => panic!("a claim is expected"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_claimed_guest_serves_its_pod_and_knows_nobody_from_before() {
+    let mut pair = WarmPair::new().await;
+    let before = pair.meet().await;
+    let (outcome, claim) = tokio::join!(claim(&before, b"the pod's payload"), async {
+        let claim = pair.claimed().await;
+        let WarmPair { listener, worker } = pair;
+        let address = listener.address();
+        listener.close().await;
+        // As the payload says: another authority, another secret.
+        let pod = ClientIdentity::issue("pod").unwrap();
+        let config = ListenerConfig {
+            client_ca_pem: pod.authority_pem.clone(),
+            join_secret: Some(JoinSecret::new([8; 32])),
+            stock: None,
+        };
+        let (agents, _) = AgentListener::bind(address, config).await.unwrap();
+        assert_eq!(claim.payload(), b"the pod's payload");
+        claim.answer(Ok(())).await;
+        (agents, worker, pod)
+    });
+    outcome.unwrap();
+    let (agents, worker, pod) = claim;
+    let key = join(agents.address(), &pod, &JoinSecret::new([8; 32]))
+        .await
+        .unwrap();
+    assert_ne!(key, before.server_key, "the pod's guest has a key of its own");
+
+    for again in [
+        claim_again(&before, key).await,
+        join(agents.address(), &worker, &JoinSecret::new(SECRET))
+            .await
+            .unwrap_err(),
+        connect(&before).await.unwrap_err(),
+        claim_again(&connection(agents.address(), &pod, key), key).await,
+    ] {
+        assert!(
+            matches!(again, ChannelError::Handshake { .. } | ChannelError::Refused(_)),
+            "{again:?}"
+        );
+    }
+}
+
+async fn claim_again(connection: &Connection, key: ServerKeyPin) -> ChannelError {
+    let connection = Connection {
+        server_key: key,
+        ..connection.clone()
+    };
+    match claim(&connection, b"another pod's payload").await {
+        Err(ChannelError::Connect { address, source }) => ChannelError::Handshake { address, source },
+        other => other.unwrap_err(),
+    }
+}
+
+#[tokio::test]
+async fn a_guest_that_cannot_serve_its_pod_says_why() {
+    let mut pair = WarmPair::new().await;
+    let before = pair.meet().await;
+    let (outcome, ()) = tokio::join!(claim(&before, b"nonsense"), async {
+        pair.claimed()
+            .await
+            .answer(Err("the boot payload has no apf.json"))
+            .await;
+    });
+    let refused = outcome.unwrap_err();
+    assert!(!refused.retryable());
+    assert!(
+        refused
+            .to_string()
+            .ends_with("refused the claim: the boot payload has no apf.json"),
+        "{refused}"
+    );
+}
+
+#[tokio::test]
+async fn a_claim_that_broke_off_is_none() {
+    let mut pair = WarmPair::new().await;
+    let before = pair.meet().await;
+    let broken = async {
+        // Cancelled while the payload is on its way, or before.
+        for delay in [0, 1, 5] {
+            let limit = std::time::Duration::from_millis(delay);
+            let _ = tokio::time::timeout(limit, claim(&before, &[7; 16 * 1024])).await;
+        }
+    };
+    broken.await;
+    let (outcome, payload) = tokio::join!(claim(&before, b"the pod's payload"), async {
+        loop {
+            let claim = pair.claimed().await;
+            let payload = claim.payload().to_vec();
+            claim.answer(Ok(())).await;
+            // One that was cancelled after all of it had arrived.
+            if payload != [7; 16 * 1024] {
+                break payload;
+            }
+        }
+    });
+    outcome.unwrap();
+    assert_eq!(payload, b"the pod's payload");
+}
+
+#[tokio::test]
+async fn a_guest_without_a_pod_serves_no_agent_and_hears_no_stranger() {
+    let mut pair = WarmPair::new().await;
+    let connection = pair.meet().await;
+    assert!(matches!(
+        connect(&connection).await,
+        Err(ChannelError::Handshake { .. })
+    ));
+    assert!(matches!(
+        connect_forward(&connection).await,
+        Err(ChannelError::Handshake { .. })
+    ));
+    let stranger = ClientIdentity::issue("stranger").unwrap();
+    let foreign = self::connection(connection.address, &stranger, connection.server_key);
+    assert!(claim(&foreign, b"the pod's payload").await.is_err());
+    let (outcome, ()) = tokio::join!(claim(&connection, b"mine"), async {
+        let claim = pair.claimed().await;
+        assert_eq!(claim.payload(), b"mine");
+        claim.answer(Ok(())).await;
+    });
+    outcome.unwrap();
 }

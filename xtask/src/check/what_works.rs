@@ -16,7 +16,7 @@ const PROGRAMS: [(&str, &str); 3] = [
     ),
     (
         "disruptions",
-        "What a user sees when a part of the node dies. Peer pods alone: other runtimes share the node's fate.",
+        "What a user sees when a part of the node dies, or is set to work otherwise. Peer pods alone: other runtimes share the node's fate.",
     ),
     (
         "compatible",

@@ -1,9 +1,7 @@
 //! What the drivers have done, for real: the provider, the node's network and the pod directories.
 
-mod agent;
 mod orphans;
 mod pod_directory;
-mod retry;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -12,18 +10,20 @@ use peerpods_error::chain;
 use peerpods_proto::payload::{BootPayload, ForwarderConfig, GuestSettings};
 use peerpods_provider::{Instance, LaunchRequest, LaunchToken, Provider, ProviderError};
 use peerpods_tunnel::{
-    channel::{Connection, ServerKeyPin},
+    channel::{self, Connection, ServerKeyPin},
     network::WorkerTunnel,
 };
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use zeroize::Zeroizing;
 
 pub(crate) use self::orphans::end_orphans;
 pub(crate) use self::pod_directory::PodDirectories;
-use self::retry::Pauses;
 use crate::{
+    agent::{self, Credentials},
     relay::Relay,
+    retry::Pauses,
     sandbox::{Effects, Limits, Plan, Reason},
+    warm::{Pool, WarmVm},
 };
 
 /// EC2's limit for a name tag is longer; this is what fits a host name.
@@ -43,10 +43,47 @@ pub(crate) struct Node {
     pub(crate) directories: PodDirectories,
     pub(crate) guest: GuestDefaults,
     pub(crate) limits: Limits,
+    pub(crate) pool: Pool,
 }
 
 #[async_trait]
 impl Effects for Node {
+    fn take_warm(&self, plan: &Plan) -> Option<WarmVm> {
+        self.pool.take(&plan.shape)
+    }
+
+    async fn claim(&self, plan: &Plan, warm: &WarmVm) -> Result<(), String> {
+        self.directories.mark(&plan.sandbox, "start-vm");
+        let payload = self.payload(plan).map_err(|reason| reason.to_string())?;
+        let name = name(plan);
+        let bound = self.provider.claim(&warm.instance.id, &plan.pod, &name);
+        match timeout(self.limits.launch, bound).await {
+            Ok(bound) => bound.map_err(|error| chain(&error))?,
+            Err(_) => {
+                return Err(format!(
+                    "the provider did not answer within {:?}",
+                    self.limits.launch
+                ));
+            }
+        }
+        let connection = warm.connection(self.guest.agent_port);
+        if let Err(error) = channel::claim(&connection, &payload).await {
+            // Its answer was lost, now or to an adaptor that was killed; who knows the pod's secret has taken the claim.
+            let joined = channel::join(connection.address, &plan.identity, &plan.join_secret).await;
+            joined.map_err(|_| chain(&error))?;
+        }
+        self.directories.mark(&plan.sandbox, "instance-claimed");
+        Ok(())
+    }
+
+    async fn discard(&self, plan: &Plan, warm: &WarmVm) {
+        let mut pauses = Pauses::new(&self.limits);
+        while let Err(error) = self.provider.terminate(&warm.instance.id).await {
+            tracing::warn!(sandbox = %plan.sandbox, error = chain(&error), "the warm VM's end is tried again");
+            pauses.next_unbounded().await;
+        }
+    }
+
     async fn launch(&self, plan: &Plan, token: &LaunchToken) -> Result<Instance, Reason> {
         self.directories.mark(&plan.sandbox, "start-vm");
         let request = self.request(plan, token)?;
@@ -80,7 +117,13 @@ impl Effects for Node {
             .attach()
             .await
             .map_err(|error| Reason::NotConnected(chain(&error)))?;
-        let server_key = agent::await_join(self, plan, instance).await?;
+        let credentials = Credentials {
+            identity: &plan.identity,
+            join_secret: &plan.join_secret,
+        };
+        let (port, limit) = (self.guest.agent_port, self.limits.boot);
+        let met = agent::await_join(self.provider.as_ref(), instance, port, credentials, limit);
+        let server_key = met.await?;
         self.directories.mark(&plan.sandbox, "agent-answers");
         Ok(server_key)
     }
@@ -171,12 +214,13 @@ impl Node {
             .map_err(|error| chain(&error))
     }
 
-    fn request(&self, plan: &Plan, token: &LaunchToken) -> Result<LaunchRequest, Reason> {
+    /// All that the pod's guest is told.
+    fn payload(&self, plan: &Plan) -> Result<Zeroizing<Vec<u8>>, Reason> {
         let payload = BootPayload {
             forwarder: ForwarderConfig {
                 pod_network: plan.network.clone(),
-                pod_namespace: plan.owner.pod_namespace.clone(),
-                pod_name: plan.owner.pod_name.clone(),
+                pod_namespace: plan.pod.pod_namespace.clone(),
+                pod_name: plan.pod.pod_name.clone(),
                 tls_client_ca: Some(plan.identity.authority_pem.clone()),
                 tls_server_key: None,
                 tls_server_cert: None,
@@ -188,13 +232,17 @@ impl Node {
             }),
         };
         let rendered = payload.render().map_err(|error| Reason::Refused(chain(&error)))?;
+        Ok(Zeroizing::new(rendered.as_bytes().to_vec()))
+    }
+
+    fn request(&self, plan: &Plan, token: &LaunchToken) -> Result<LaunchRequest, Reason> {
         Ok(LaunchRequest {
             token: token.clone(),
-            owner: plan.owner.clone(),
+            owner: plan.owner(),
             shape: plan.shape.clone(),
             name: name(plan),
             tags: std::collections::BTreeMap::new(),
-            payload: Zeroizing::new(rendered.as_bytes().to_vec()),
+            payload: self.payload(plan)?,
         })
     }
 }
@@ -203,7 +251,7 @@ impl Node {
 fn name(plan: &Plan) -> String {
     let short: String = plan.sandbox.as_str().chars().take(8).collect();
     let room = NAME_LIMIT - "podvm--".len() - short.len();
-    let pod: String = plan.owner.pod_name.chars().take(room).collect();
+    let pod: String = plan.pod.pod_name.chars().take(room).collect();
     format!("podvm-{pod}-{short}")
 }
 
@@ -228,9 +276,11 @@ fn refusal(error: &ProviderError) -> Reason {
     match error {
         ProviderError::InvalidRequest(_) | ProviderError::Denied { .. } => Reason::Refused(chain(error)),
         ProviderError::Capacity(_) => Reason::NoCapacity(chain(error)),
-        ProviderError::Throttled { .. } | ProviderError::Failed { .. } | ProviderError::StillAlive(_) => {
-            Reason::NotLaunched(chain(error))
-        }
+        ProviderError::Throttled { .. }
+        | ProviderError::Failed { .. }
+        | ProviderError::StillAlive(_)
+        | ProviderError::ClaimedByAnother { .. }
+        | ProviderError::Ended(_) => Reason::NotLaunched(chain(error)),
     }
 }
 

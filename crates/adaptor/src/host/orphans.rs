@@ -3,13 +3,16 @@
 use std::collections::BTreeSet;
 
 use peerpods_error::chain;
-use peerpods_provider::OwnerScope;
+use peerpods_provider::{Assignment, OwnedInstance, OwnerScope};
 use peerpods_tunnel::network::is_namespace;
 
-use super::{Node, retry::Pauses};
-use crate::sandbox::{Reason, Sandboxes};
+use super::Node;
+use crate::{
+    retry::Pauses,
+    sandbox::{Reason, Sandboxes},
+};
 
-/// Ends instances of this node that no sandbox owns (the journal was lost), sandboxes whose pod is gone (the node was
+/// Ends instances of this node that no record knows (the journal was lost), sandboxes whose pod is gone (the node was
 /// rebooted), and pod directories of neither. Call it after the replay; it tries until the provider has answered.
 pub(crate) async fn end_orphans(node: &Node, sandboxes: &Sandboxes, scope: &OwnerScope) {
     for plan in sandboxes.plans() {
@@ -36,12 +39,24 @@ pub(crate) async fn end_orphans(node: &Node, sandboxes: &Sandboxes, scope: &Owne
         }
         pauses.next_unbounded().await;
     };
+    // Read after the list: what was launched meanwhile was recorded before.
+    let recorded = match sandboxes.recorded_tokens() {
+        Ok(recorded) => recorded,
+        Err(error) => {
+            tracing::error!(error = chain(&error), "VMs without a record are not looked for");
+            return;
+        }
+    };
     let kept = known(sandboxes);
-    for owned in found
-        .into_iter()
-        .filter(|owned| !kept.contains(&owned.owner.sandbox))
-    {
-        tracing::warn!(instance = %owned.instance.id, sandbox = owned.owner.sandbox, "a VM without a record is ended");
+    let has_record = |owned: &OwnedInstance| {
+        recorded.contains(&owned.token)
+            || match &owned.owner.assignment {
+                Assignment::Pod(pod) => kept.contains(&pod.sandbox),
+                Assignment::Warm => false,
+            }
+    };
+    for owned in found.into_iter().filter(|owned| !has_record(owned)) {
+        tracing::warn!(instance = %owned.instance.id, owner = ?owned.owner.assignment, "a VM without a record is ended");
         let mut pauses = Pauses::new(&node.limits);
         while let Err(error) = node.provider.terminate(&owned.instance.id).await {
             tracing::warn!(instance = %owned.instance.id, error = chain(&error), "its end is tried again");

@@ -11,7 +11,8 @@ use peerpods_provider::{
 use super::{GuestDefaults, Node, PodDirectories, end_orphans};
 use crate::{
     journal::Journal,
-    sandbox::{Effects, Limits, Plan, Reason, Sandboxes, example, launch_token},
+    sandbox::{Effects, Limits, Plan, Reason, Sandboxes, example},
+    warm::{Pool, PoolSettings},
 };
 
 struct Lab {
@@ -26,8 +27,18 @@ impl Lab {
         let folder = tempfile::Builder::new().prefix("pp").tempdir_in("/tmp").unwrap();
         let provider = FakeProvider::new();
         let directories = PodDirectories::new(folder.path().to_owned(), ShimSettings::default()).unwrap();
+        let journal = Journal::open(&folder.path().join("pool")).unwrap();
+        let settings = PoolSettings {
+            size: 0,
+            cluster: "c".to_owned(),
+            node: "n".to_owned(),
+            lease: Duration::from_secs(60),
+            agent_port: 15150,
+            limits: Limits::default(),
+        };
         let node = Arc::new(Node {
             provider: Arc::new(provider.clone()),
+            pool: Pool::new(Arc::new(provider.clone()), journal, settings),
             directories,
             guest: GuestDefaults {
                 lease: Duration::from_secs(60),
@@ -47,9 +58,7 @@ impl Lab {
     }
 
     async fn launch(&self) -> Result<peerpods_provider::Instance, Reason> {
-        self.node
-            .launch(&self.plan, &launch_token(&self.plan.owner, 1))
-            .await
+        self.node.launch(&self.plan, &self.plan.launch_token(1)).await
     }
 }
 
@@ -110,7 +119,7 @@ async fn an_end_is_asked_for_until_it_is_confirmed() {
     for fault in [Fault::StillAlive, Fault::LoseRequest, Fault::Throttle] {
         lab.provider.fail_next(Call::Terminate, fault);
     }
-    let token = launch_token(&lab.plan.owner, 1);
+    let token = lab.plan.launch_token(1);
     lab.node.drain(&lab.plan, &token, Some(&instance)).await;
     assert!(lab.provider.instances().is_empty());
     assert!(!lab.node.directories.path(&lab.plan.sandbox).exists());
@@ -122,7 +131,7 @@ async fn an_end_is_asked_for_until_it_is_confirmed() {
 async fn what_was_launched_without_an_answer_is_found_by_its_token() {
     let lab = Lab::new();
     lab.launch().await.unwrap();
-    let token = launch_token(&lab.plan.owner, 1);
+    let token = lab.plan.launch_token(1);
     lab.node.drain(&lab.plan, &token, None).await;
     assert!(lab.provider.instances().is_empty());
 }

@@ -55,6 +55,8 @@ impl Handle {
                 (State::Draining { reason, .. } | State::Gone { reason }, _) => return Err(reason),
                 (
                     State::Reserved { .. }
+                    | State::Claiming { .. }
+                    | State::Discarding { .. }
                     | State::Launching { .. }
                     | State::Booting { .. }
                     | State::Ready { .. },
@@ -144,8 +146,22 @@ impl Driver {
                     Report::Done(event) => self.happen(event, &mut reported).await,
                     Report::Reachable => self.view.send_modify(|view| view.access = Access::Open),
                 },
-                Some(event) = mailbox.recv() => self.happen(event, &mut reported).await,
+                Some(event) = mailbox.recv() => {
+                    let event = self.with_what_waits(event);
+                    self.happen(event, &mut reported).await;
+                }
             }
+        }
+    }
+
+    /// A start finds out whether a VM waits for such a pod: the last moment at which none is taken in vain.
+    fn with_what_waits(&self, event: Event) -> Event {
+        match (&self.view.borrow().state, event) {
+            (State::Reserved { .. }, Event::Start) => {
+                let warm = self.effects.take_warm(&self.plan);
+                warm.map_or(Event::Start, Event::StartWith)
+            }
+            (_, event) => event,
         }
     }
 
@@ -154,7 +170,7 @@ impl Driver {
         let (state, effect) = step(before.clone(), event);
         if state != before {
             self.record(&state).await;
-            tracing::info!(sandbox = %self.plan.sandbox, pod = self.plan.owner.pod_name, "the VM is {}", state.name());
+            tracing::info!(sandbox = %self.plan.sandbox, pod = self.plan.pod.pod_name, "the VM is {}", state.name());
             self.view.send_replace(View {
                 state,
                 access: Access::Closed,
@@ -218,6 +234,17 @@ async fn perform(
     effect: Effect,
 ) -> Event {
     match effect {
+        Effect::Claim(warm) => match effects.claim(plan, &warm).await {
+            Ok(()) => Event::Claimed(warm.instance),
+            Err(cause) => {
+                tracing::warn!(sandbox = %plan.sandbox, instance = %warm.instance.id, cause, "a warm VM is not to be had");
+                Event::Unclaimed(warm.instance)
+            }
+        },
+        Effect::Discard(warm) => {
+            effects.discard(plan, &warm).await;
+            Event::Discarded(warm.instance)
+        }
         Effect::Launch(token) => effects
             .launch(plan, &token)
             .await

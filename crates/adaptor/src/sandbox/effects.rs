@@ -7,6 +7,7 @@ use peerpods_provider::{Instance, LaunchToken};
 use peerpods_tunnel::channel::ServerKeyPin;
 
 use super::{Plan, Reason};
+use crate::warm::WarmVm;
 
 /// How long and how often a driver tries.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +39,15 @@ impl Default for Limits {
 /// The world of a sandbox: the provider, the node's network, the pod directory.
 #[async_trait]
 pub(crate) trait Effects: Send + Sync + 'static {
+    /// A VM that waits for a pod like this one, where there is one: it is the caller's from now on, who records that.
+    fn take_warm(&self, plan: &Plan) -> Option<WarmVm>;
+
+    /// Makes a warm VM the pod's; an error says why it is not to be had. Success where it was made so before.
+    async fn claim(&self, plan: &Plan, warm: &WarmVm) -> Result<(), String>;
+
+    /// Ends a warm VM that was not to be had; returns when it is gone.
+    async fn discard(&self, plan: &Plan, warm: &WarmVm);
+
     /// Asks the provider for the instance of `token`, again while that may help.
     async fn launch(&self, plan: &Plan, token: &LaunchToken) -> Result<Instance, Reason>;
 

@@ -1,11 +1,19 @@
 //! A sandbox: one pod's VM, from the first call to the last trace.
 //!
 //! ```text
-//! Reserved{token} -> Launching{token} -> Booting{instance} -> Ready{instance}
-//!       \____________________|___________________|________________/
-//!                            v
-//!            Draining{token, instance?, reason} -> Gone{reason}
+//! Reserved{token} ------------------------------> Launching{token} -> Booting{instance} -> Ready{instance}
+//!    |   \                                          ^     |            ^   |                 |
+//!    |    \-> Claiming{token, warm VM} --- claimed --|-----|-----------/    |                 |
+//!    |           | not to be had                    |     |                |                 |
+//!    |           v                                  |     |                |                 |
+//!    |        Discarding{token, warm VM} -- ended --/     |                |                 |
+//!    |___________|________________________________________|________________|_________________|
+//!                                      v
+//!                      Draining{token, instance?, reason} -> Gone{reason}
 //! ```
+//!
+//! A warm VM belongs to the pool ([`crate::warm`]) until a sandbox's state holds it: its record moves from one to the other in
+//! one transaction of the journal. From there on it is this sandbox's or ends; the pool never sees it again.
 //!
 //! - `state` says what follows from what: a pure function.
 //! - `driver` owns one sandbox's state: it journals each new state, and then does what that asks for.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use peerpods_proto::payload::{JoinSecret, PodNetwork};
-use peerpods_provider::{LaunchToken, Owner, Shape};
+use peerpods_provider::{Assignment, LaunchToken, Owner, PodIdentity, Shape};
 use peerpods_tunnel::channel::ClientIdentity;
 use ring::digest;
 use serde::{Deserialize, Serialize};
@@ -69,7 +69,11 @@ impl fmt::Display for SandboxId {
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct Plan {
     pub(crate) sandbox: SandboxId,
-    pub(crate) owner: Owner,
+    /// The cluster's id.
+    pub(crate) cluster: String,
+    /// This node's name.
+    pub(crate) node: String,
+    pub(crate) pod: PodIdentity,
     pub(crate) shape: Shape,
     /// The pod's network namespace on the node.
     pub(crate) netns: PathBuf,
@@ -84,14 +88,31 @@ impl fmt::Debug for Plan {
         formatter
             .debug_struct("Plan")
             .field("sandbox", &self.sandbox)
-            .field("owner", &self.owner)
+            .field("pod", &self.pod)
             .finish_non_exhaustive()
     }
 }
 
-/// The token of a sandbox's launch. `attempt` tells a sandbox from an earlier one of the same id, whose token is spent.
-pub(crate) fn launch_token(owner: &Owner, attempt: u128) -> LaunchToken {
-    let text = format!("{}\n{}\n{}\n{attempt}", owner.cluster, owner.node, owner.sandbox);
+impl Plan {
+    /// Whom the sandbox's VM serves.
+    pub(crate) fn owner(&self) -> Owner {
+        Owner {
+            cluster: self.cluster.clone(),
+            node: self.node.clone(),
+            assignment: Assignment::Pod(self.pod.clone()),
+        }
+    }
+
+    /// The token of the sandbox's launch. `attempt` tells a sandbox from an earlier one of the same id, whose token is
+    /// spent.
+    pub(crate) fn launch_token(&self, attempt: u128) -> LaunchToken {
+        launch_token(&self.cluster, &self.node, self.sandbox.as_str(), attempt)
+    }
+}
+
+/// The token of one launch of a node, for whatever `subject` names there.
+pub(crate) fn launch_token(cluster: &str, node: &str, subject: &str, attempt: u128) -> LaunchToken {
+    let text = format!("{cluster}\n{node}\n{subject}\n{attempt}");
     let hash = digest::digest(&digest::SHA256, text.as_bytes());
     // 160 of its bits: no two sandboxes will share them, and the text stays below EC2's limit.
     let text = format!("pp-{}", hex::encode(&hash.as_ref()[..20]));
@@ -111,9 +132,7 @@ pub(crate) fn attempt_now() -> u128 {
 pub(crate) fn example(sandbox: &str, vni: u32) -> Plan {
     use peerpods_proto::payload::TunnelType;
 
-    let owner = Owner {
-        cluster: "c".to_owned(),
-        node: "n".to_owned(),
+    let pod = PodIdentity {
         sandbox: sandbox.to_owned(),
         pod_namespace: "default".to_owned(),
         pod_name: "web".to_owned(),
@@ -137,7 +156,9 @@ pub(crate) fn example(sandbox: &str, vni: u32) -> Plan {
     };
     Plan {
         sandbox: SandboxId::try_from(sandbox.to_owned()).expect("an id"),
-        owner,
+        cluster: "c".to_owned(),
+        node: "n".to_owned(),
+        pod,
         shape: Shape::default(),
         netns: "/run/netns/no-such-pod".into(),
         network,
@@ -161,10 +182,10 @@ mod tests {
     }
 
     #[test]
-    fn tokens_differ_by_owner_and_attempt() {
-        let owner = |sandbox: &str| example(sandbox, 0).owner;
-        assert_eq!(launch_token(&owner("s"), 1), launch_token(&owner("s"), 1));
-        assert_ne!(launch_token(&owner("s"), 1), launch_token(&owner("s"), 2));
-        assert_ne!(launch_token(&owner("s"), 1), launch_token(&owner("t"), 1));
+    fn tokens_differ_by_sandbox_and_attempt() {
+        let token = |sandbox: &str, attempt| example(sandbox, 0).launch_token(attempt);
+        assert_eq!(token("s", 1), token("s", 1));
+        assert_ne!(token("s", 1), token("s", 2));
+        assert_ne!(token("s", 1), token("t", 1));
     }
 }

@@ -5,6 +5,7 @@ use peerpods_tunnel::channel::ServerKeyPin;
 use serde::{Deserialize, Serialize};
 
 use super::Reason;
+use crate::warm::WarmVm;
 
 /// How far a sandbox's VM is. Written to the journal before anything is done about it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,6 +13,10 @@ use super::Reason;
 pub(crate) enum State {
     /// The pod's network is known and the VM's name is chosen; nothing is launched.
     Reserved { token: LaunchToken },
+    /// A VM that waits is being made the pod's. The token is for the launch of another, where this one is not to be had.
+    Claiming { token: LaunchToken, warm: WarmVm },
+    /// The warm VM was not to be had, and is being ended.
+    Discarding { token: LaunchToken, warm: WarmVm },
     /// The provider was or will be asked for the VM; an instance may exist.
     Launching { token: LaunchToken },
     /// The instance exists; its agent is awaited.
@@ -37,6 +42,14 @@ pub(crate) enum State {
 pub(crate) enum Event {
     /// The shim wants the VM.
     Start,
+    /// It wants the VM, and the pool gave one for it: only a sandbox that is reserved is asked so.
+    StartWith(WarmVm),
+    /// The warm VM is the pod's.
+    Claimed(Instance),
+    /// The warm VM is not to be had.
+    Unclaimed(Instance),
+    /// The warm VM that was not to be had has ended.
+    Discarded(Instance),
     /// The provider made the instance, or found the one that it made before.
     Launched(Instance),
     /// The agent proved the join secret.
@@ -58,6 +71,10 @@ pub(crate) enum Event {
 /// What is to be done, after the state that asks for it is durable. Each can be repeated and interrupted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
+    /// Give the warm VM the pod: [`Event::Claimed`] or [`Event::Unclaimed`].
+    Claim(WarmVm),
+    /// End the warm VM: [`Event::Discarded`].
+    Discard(WarmVm),
     /// Ask the provider for the instance of the token: [`Event::Launched`] or [`Event::Failed`].
     Launch(LaunchToken),
     /// Connect the pod's network and meet the agent: [`Event::Joined`] or [`Event::Failed`].
@@ -74,6 +91,8 @@ impl State {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Reserved { .. } => "reserved",
+            Self::Claiming { .. } => "being claimed",
+            Self::Discarding { .. } => "being replaced",
             Self::Launching { .. } => "being launched",
             Self::Booting { .. } => "booting",
             Self::Ready { .. } => "ready",
@@ -83,9 +102,13 @@ impl State {
     }
 
     /// Token and instance of a VM that may live.
-    fn vm(&self) -> Option<(&LaunchToken, Option<&Instance>)> {
+    pub(crate) fn vm(&self) -> Option<(&LaunchToken, Option<&Instance>)> {
         match self {
             Self::Reserved { token } | Self::Launching { token } => Some((token, None)),
+            // Nothing was launched for the sandbox's own token.
+            Self::Claiming { warm, .. } | Self::Discarding { warm, .. } => {
+                Some((&warm.token, Some(&warm.instance)))
+            }
             Self::Booting { token, instance } | Self::Ready { token, instance, .. } => {
                 Some((token, Some(instance)))
             }
@@ -101,6 +124,16 @@ impl State {
 pub(crate) fn step(state: State, event: Event) -> (State, Option<Effect>) {
     match (state, event) {
         (State::Reserved { token }, Event::Start) => launch(token),
+        (State::Reserved { token }, Event::StartWith(warm)) => claim(token, warm),
+        (State::Claiming { warm, .. }, Event::Claimed(claimed)) if claimed == warm.instance => {
+            boot(warm.token, warm.instance)
+        }
+        (State::Claiming { token, warm }, Event::Unclaimed(refused)) if refused == warm.instance => {
+            discard(token, warm)
+        }
+        (State::Discarding { token, warm }, Event::Discarded(ended)) if ended == warm.instance => {
+            launch(token)
+        }
         (State::Launching { token }, Event::Launched(instance)) => boot(token, instance),
         (
             State::Booting { token, instance },
@@ -121,6 +154,8 @@ pub(crate) fn step(state: State, event: Event) -> (State, Option<Effect>) {
             },
             Event::Launched(instance),
         ) => drain(token, Some(instance), reason),
+        (State::Claiming { token, warm }, Event::Replayed) => claim(token, warm),
+        (State::Discarding { token, warm }, Event::Replayed) => discard(token, warm),
         (State::Launching { token }, Event::Replayed) => launch(token),
         (State::Booting { token, instance }, Event::Replayed) => boot(token, instance),
         (
@@ -146,12 +181,32 @@ pub(crate) fn step(state: State, event: Event) -> (State, Option<Effect>) {
         },
         (
             state @ (State::Reserved { .. }
+            | State::Claiming { .. }
+            | State::Discarding { .. }
             | State::Launching { .. }
             | State::Booting { .. }
             | State::Ready { .. }),
-            Event::Start | Event::Launched(_) | Event::Joined { .. } | Event::Ended(_) | Event::Replayed,
+            Event::Start
+            | Event::StartWith(_)
+            | Event::Claimed(_)
+            | Event::Unclaimed(_)
+            | Event::Discarded(_)
+            | Event::Launched(_)
+            | Event::Joined { .. }
+            | Event::Ended(_)
+            | Event::Replayed,
         ) => (state, None),
     }
+}
+
+fn claim(token: LaunchToken, warm: WarmVm) -> (State, Option<Effect>) {
+    let effect = Effect::Claim(warm.clone());
+    (State::Claiming { token, warm }, Some(effect))
+}
+
+fn discard(token: LaunchToken, warm: WarmVm) -> (State, Option<Effect>) {
+    let effect = Effect::Discard(warm.clone());
+    (State::Discarding { token, warm }, Some(effect))
 }
 
 fn launch(token: LaunchToken) -> (State, Option<Effect>) {

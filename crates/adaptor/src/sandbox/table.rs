@@ -1,10 +1,11 @@
 //! All sandboxes of the node: made, found, replayed, ended.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard},
 };
 
+use peerpods_provider::LaunchToken;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -84,7 +85,7 @@ impl Sandboxes {
 
     /// Takes up all sandboxes of the journal where they were left.
     pub(crate) fn replay(&self) -> Result<(), JournalError> {
-        for record in self.journal.read()? {
+        for record in self.journal.read()?.sandboxes {
             tracing::info!(sandbox = %record.plan.sandbox, "taken up again: the VM is {}", record.state.name());
             self.drive(record);
         }
@@ -104,6 +105,16 @@ impl Sandboxes {
             Entry::Planned { .. } => None,
         });
         driven.collect()
+    }
+
+    /// The tokens of all VMs that the journal knows of: sandboxes' and those that wait for one.
+    pub(crate) fn recorded_tokens(&self) -> Result<BTreeSet<LaunchToken>, JournalError> {
+        let contents = self.journal.read()?;
+        let driven = contents.sandboxes.iter().filter_map(|record| record.state.vm());
+        let tokens = driven.map(|(token, _)| token.clone());
+        Ok(tokens
+            .chain(contents.warm.into_iter().map(|member| member.token))
+            .collect())
     }
 
     /// Takes id and VNI for a sandbox about to be planned.

@@ -6,7 +6,7 @@ mod platform;
 
 use std::path::Path;
 
-use peerpods_proto::payload::BootPayload;
+use peerpods_proto::payload::{PodNetwork, UserData};
 use peerpods_tunnel::network;
 
 pub(crate) use self::platform::Platform;
@@ -27,15 +27,18 @@ pub(crate) fn prepare() -> Result<Platform, GuestError> {
     Ok(platform)
 }
 
-/// Brings up the VM's network, reads what the VM is for, and joins the pod's network.
-pub(crate) async fn join_pod(platform: Platform) -> Result<BootPayload, GuestError> {
+/// Brings up the VM's network and reads what the VM is for.
+pub(crate) async fn read_user_data(platform: Platform) -> Result<UserData, GuestError> {
     network::loopback_up().await?;
     if let Some(link) = platform.link()? {
         network::configure_link(&link).await?;
     }
-    let payload = BootPayload::parse(&platform.user_data()?)?;
+    Ok(UserData::parse(&platform.user_data()?)?)
+}
+
+/// Makes the pod's network namespace, and joins the pod's network with it.
+pub(crate) async fn join_pod(pod: &PodNetwork) -> Result<(), GuestError> {
     let namespace = Path::new(POD_NAMESPACE);
     network::create_namespace(namespace)?;
-    network::attach(&payload.forwarder.pod_network, namespace).await?;
-    Ok(payload)
+    Ok(network::attach(pod, namespace).await?)
 }

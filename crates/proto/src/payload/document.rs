@@ -4,7 +4,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::{Deserialize, de::DeserializeOwned};
 use zeroize::Zeroizing;
 
-use super::{BootPayload, PARSED_LIMIT, PayloadError, RENDERED_LIMIT};
+use super::{BootPayload, PARSED_LIMIT, PayloadError, RENDERED_LIMIT, UserData, WarmPayload};
 
 /// The forwarder's configuration.
 const FORWARDER_FILE: &str = "/run/peerpod/apf.json";
@@ -12,6 +12,8 @@ const FORWARDER_FILE: &str = "/run/peerpod/apf.json";
 const FORWARDER_FILE_OLD: &str = "/run/peerpod/daemon.json";
 /// Our guest's own settings.
 const SETTINGS_FILE: &str = "/run/peerpod/peerpods.json";
+/// What a VM without a pod has in place of all of these.
+const WARM_FILE: &str = "/run/peerpod/warm.json";
 
 /// The part of a cloud-config document that peer pods use.
 #[derive(Deserialize)]
@@ -30,12 +32,27 @@ struct File {
 }
 
 pub(super) fn render(payload: &BootPayload) -> Result<Zeroizing<String>, PayloadError> {
-    let mut text = Zeroizing::new(String::with_capacity(RENDERED_LIMIT));
-    text.push_str("#cloud-config\nwrite_files:\n");
+    let mut text = begin();
     write_file(&mut text, FORWARDER_FILE, &payload.forwarder)?;
     if let Some(settings) = &payload.settings {
         write_file(&mut text, SETTINGS_FILE, settings)?;
     }
+    end(text)
+}
+
+pub(super) fn render_warm(payload: &WarmPayload) -> Result<Zeroizing<String>, PayloadError> {
+    let mut text = begin();
+    write_file(&mut text, WARM_FILE, payload)?;
+    end(text)
+}
+
+fn begin() -> Zeroizing<String> {
+    let mut text = Zeroizing::new(String::with_capacity(RENDERED_LIMIT));
+    text.push_str("#cloud-config\nwrite_files:\n");
+    text
+}
+
+fn end(text: Zeroizing<String>) -> Result<Zeroizing<String>, PayloadError> {
     if text.len() > RENDERED_LIMIT {
         Err(PayloadError::TooLarge(text.len()))
     } else {
@@ -58,26 +75,41 @@ fn write_file<T: serde::Serialize>(
     Ok(())
 }
 
-pub(super) fn parse(user_data: &[u8]) -> Result<BootPayload, PayloadError> {
+pub(super) fn parse(user_data: &[u8]) -> Result<UserData, PayloadError> {
+    let document = read(user_data)?;
+    match read_file(&document, WARM_FILE)? {
+        Some(warm) => Ok(UserData::Warm(warm)),
+        None => pod(&document).map(Box::new).map(UserData::Pod),
+    }
+}
+
+pub(super) fn parse_pod(user_data: &[u8]) -> Result<BootPayload, PayloadError> {
+    pod(&read(user_data)?)
+}
+
+fn read(user_data: &[u8]) -> Result<Document, PayloadError> {
     if user_data.len() > PARSED_LIMIT {
         return Err(PayloadError::TooLong(user_data.len()));
     }
     let text = std::str::from_utf8(user_data).map_err(|_| PayloadError::NotText)?;
     // The parser's own words quote the document, secrets included.
-    let document: Document = serde_saphyr::from_str(text).map_err(|error| {
+    serde_saphyr::from_str(text).map_err(|error| {
         let place = error.location();
         PayloadError::NotCloudConfig {
             line: place.map_or(0, |place| place.line()),
             column: place.map_or(0, |place| place.column()),
         }
-    })?;
-    let forwarder = match read_file(&document, FORWARDER_FILE)? {
+    })
+}
+
+fn pod(document: &Document) -> Result<BootPayload, PayloadError> {
+    let forwarder = match read_file(document, FORWARDER_FILE)? {
         Some(forwarder) => forwarder,
-        None => read_file(&document, FORWARDER_FILE_OLD)?.ok_or(PayloadError::Missing(FORWARDER_FILE))?,
+        None => read_file(document, FORWARDER_FILE_OLD)?.ok_or(PayloadError::Missing(FORWARDER_FILE))?,
     };
     Ok(BootPayload {
         forwarder,
-        settings: read_file(&document, SETTINGS_FILE)?,
+        settings: read_file(document, SETTINGS_FILE)?,
     })
 }
 

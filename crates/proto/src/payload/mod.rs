@@ -1,7 +1,8 @@
 //! The boot payload: what a peer pod VM is told as it starts.
 //!
 //! A cloud-config document whose `write_files` carry `apf.json`, in the format of today's peer pods so that images and
-//! adaptors can be exchanged, and `peerpods.json` with what only our guest understands.
+//! adaptors can be exchanged, and `peerpods.json` with what only our guest understands. A VM that is launched before its
+//! pod is known gets `warm.json` in their place, and the document of its pod later, over the agent channel.
 
 mod document;
 mod error;
@@ -29,6 +30,28 @@ pub struct BootPayload {
     pub forwarder: ForwarderConfig,
     /// What our guest needs besides; a stock adaptor does not send it.
     pub settings: Option<GuestSettings>,
+}
+
+/// What the user data of a VM can be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UserData {
+    /// The VM is one pod's from its start.
+    Pod(Box<BootPayload>),
+    /// It waits to be claimed for a pod.
+    Warm(WarmPayload),
+}
+
+/// What a VM without a pod is told; the content of `warm.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub struct WarmPayload {
+    /// Whose certificate may meet and claim the guest: PEM. Nobody else's connections are heard.
+    pub client_ca: String,
+    /// Proves to each other that worker and guest are those that were meant.
+    pub join_secret: JoinSecret,
+    /// How long the guest lives without a word from its worker.
+    #[serde(rename = "lease_seconds", with = "seconds")]
+    pub lease: Duration,
 }
 
 /// The content of `apf.json`.
@@ -75,7 +98,27 @@ impl BootPayload {
         document::render(self)
     }
 
-    /// Reads user data, ours or a stock adaptor's; files that neither of us knows are left aside.
+    /// Reads the payload of a pod's VM, ours or a stock adaptor's; files that neither of us knows are left aside.
+    ///
+    /// # Errors
+    /// What is wrong, with the name of the file and field.
+    pub fn parse(user_data: &[u8]) -> Result<Self, PayloadError> {
+        document::parse_pod(user_data)
+    }
+}
+
+impl WarmPayload {
+    /// The user data of the VM: at most [`RENDERED_LIMIT`] bytes, wiped when dropped.
+    ///
+    /// # Errors
+    /// [`PayloadError::TooLarge`] where it would be longer.
+    pub fn render(&self) -> Result<Zeroizing<String>, PayloadError> {
+        document::render_warm(self)
+    }
+}
+
+impl UserData {
+    /// Reads what a VM was started with.
     ///
     /// # Errors
     /// What is wrong, with the name of the file and field.

@@ -1,11 +1,12 @@
-//! What a user of peer pods sees when a part of the node dies: nothing where it can be hidden, and the reason where it
-//! cannot. These scenarios disturb all pods of the node, so they run one at a time.
+//! What a user of peer pods sees when a part of the node dies, or is set to work otherwise: nothing where it can be hidden,
+//! and the reason where it cannot. These scenarios disturb all pods of the node, so they run one at a time.
 #![allow(clippy::unwrap_used)]
 
 mod adaptor;
 mod machine;
 mod node;
 mod runtime;
+mod warm;
 
 use std::time::Duration;
 

@@ -85,7 +85,10 @@ pub async fn connect_forward(connection: &Connection) -> Result<TlsStream<TcpStr
     Ok(stream)
 }
 
-async fn dial_pinned(connection: &Connection, protocol: &[u8]) -> Result<TlsStream<TcpStream>, ChannelError> {
+pub(super) async fn dial_pinned(
+    connection: &Connection,
+    protocol: &[u8],
+) -> Result<TlsStream<TcpStream>, ChannelError> {
     let credentials =
         KeyedCertificate::parse(&connection.client_certificate_pem, &connection.client_key_pem)?;
     let expected = Expected::Pinned(connection.server_key);

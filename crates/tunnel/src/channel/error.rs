@@ -47,6 +47,14 @@ pub enum ChannelError {
     /// The guest ended the join: it does not take this worker's proof, or serves its agent already.
     #[error("{0} refused the join")]
     Refused(SocketAddr),
+    /// The guest cannot serve the pod that it was claimed for.
+    #[error("{address} refused the claim: {reason}")]
+    ClaimRefused {
+        /// The guest.
+        address: SocketAddr,
+        /// What it said.
+        reason: String,
+    },
     /// The guest's proof is wrong: it does not know the join secret.
     #[error("{0} does not know the join secret: it is not the VM that was launched")]
     WrongProof(SocketAddr),
@@ -90,6 +98,7 @@ impl ChannelError {
             Self::Issue(_)
             | Self::Credentials { .. }
             | Self::Refused(_)
+            | Self::ClaimRefused { .. }
             | Self::WrongProof(_)
             | Self::Listen { .. }
             | Self::File { .. }

@@ -18,7 +18,8 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::{
-    AGENT_PROTOCOL, AgentStream, ChannelError, FORWARD_PROTOCOL, JOIN_PROTOCOL, ListenerConfig,
+    AGENT_PROTOCOL, AgentStream, CLAIM_PROTOCOL, ChannelError, FORWARD_PROTOCOL, JOIN_PROTOCOL,
+    ListenerConfig,
     identity::{KeyedCertificate, certificates},
     proof::{PROOF_BYTES, Prover, Side},
     provider, socket,
@@ -27,6 +28,7 @@ use super::{
 /// What a peer that completed its handshake came for.
 enum Purpose {
     Agent,
+    Claim,
     Forward,
     Join,
 }
@@ -34,6 +36,7 @@ enum Purpose {
 /// What became of a connection that was heard.
 pub(super) enum Admitted {
     Agent(AgentStream),
+    Claim(AgentStream),
     Forward(AgentStream),
     /// It is over.
     Joined,
@@ -42,7 +45,7 @@ pub(super) enum Admitted {
 /// Decides over every connection of one listener.
 pub(super) struct Gate {
     acceptor: TlsAcceptor,
-    /// Spent by the first connection of another purpose.
+    /// Spent by the first connection that serves a pod.
     secret: Mutex<Option<JoinSecret>>,
     unnamed: Unnamed,
 }
@@ -55,7 +58,8 @@ enum Unnamed {
 }
 
 impl Gate {
-    pub(super) fn new(config: ListenerConfig) -> Result<Self, ChannelError> {
+    /// A gate for `protocols`; a client that names another is turned away in the handshake.
+    pub(super) fn new(config: ListenerConfig, protocols: &[&[u8]]) -> Result<Self, ChannelError> {
         let unusable = |what: &'static str| {
             move |error: &dyn std::fmt::Display| ChannelError::Credentials {
                 what,
@@ -84,9 +88,7 @@ impl Gate {
             .with_client_cert_verifier(clients)
             .with_single_cert(own.chain, own.key)
             .map_err(|error| unusable("server certificate")(&error))?;
-        server.alpn_protocols = [AGENT_PROTOCOL, FORWARD_PROTOCOL, JOIN_PROTOCOL]
-            .map(<[u8]>::to_vec)
-            .into();
+        server.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
         // Every session proves its client anew.
         server.send_tls13_tickets = 0;
         server.session_storage = Arc::new(NoServerSessionStorage {});
@@ -106,6 +108,7 @@ impl Gate {
                 self.spend();
                 Ok(Admitted::Agent(stream))
             }
+            Purpose::Claim => Ok(Admitted::Claim(stream)),
             Purpose::Forward => {
                 self.spend();
                 socket::let_reader_pause(stream.get_ref().0)?;
@@ -118,6 +121,7 @@ impl Gate {
     fn purpose(&self, stream: &AgentStream) -> io::Result<Purpose> {
         match (stream.get_ref().1.alpn_protocol(), &self.unnamed) {
             (Some(JOIN_PROTOCOL), _) => Ok(Purpose::Join),
+            (Some(CLAIM_PROTOCOL), _) => Ok(Purpose::Claim),
             (Some(FORWARD_PROTOCOL), _) => Ok(Purpose::Forward),
             (Some(AGENT_PROTOCOL), _) | (None, Unnamed::Agent) => Ok(Purpose::Agent),
             (Some(_), _) | (None, Unnamed::TurnedAway) => Err(io::Error::other("it names no protocol")),

@@ -13,7 +13,7 @@ use super::ChannelError;
 /// A sandbox's means to reach its VM: one client certificate, under an authority that certifies nothing else because its
 /// key was dropped. Valid at any time: the clock of a VM that has just booted may be wrong, and the key goes with the
 /// sandbox.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct ClientIdentity {
     /// The authority's certificate, PEM; it goes into the boot payload.

@@ -11,7 +11,7 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 
 use super::{
-    ChannelError, StockIdentity,
+    AGENT_PROTOCOL, ChannelError, FORWARD_PROTOCOL, JOIN_PROTOCOL, StockIdentity,
     gate::{Admitted, Gate},
 };
 
@@ -56,13 +56,6 @@ pub struct ForwardListener {
     accepted: mpsc::Receiver<AgentStream>,
 }
 
-/// Where authenticated connections are handed out.
-#[derive(Clone)]
-struct Exits {
-    agents: mpsc::Sender<AgentStream>,
-    forwards: mpsc::Sender<AgentStream>,
-}
-
 impl AgentListener {
     /// Listens on `address` with a key made now (or the stock one). Needs a tokio runtime.
     ///
@@ -72,13 +65,25 @@ impl AgentListener {
         address: SocketAddr,
         config: ListenerConfig,
     ) -> Result<(Self, ForwardListener), ChannelError> {
-        let gate = Arc::new(Gate::new(config)?);
+        let protocols = [AGENT_PROTOCOL, FORWARD_PROTOCOL, JOIN_PROTOCOL];
+        let gate = Arc::new(Gate::new(config, &protocols)?);
         let failed = |source| ChannelError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let (agents, accepted) = mpsc::channel(BACKLOG);
         let (forwards, accepted_forwards) = mpsc::channel(BACKLOG);
-        let task = tokio::spawn(serve(listener, gate, Exits { agents, forwards }));
+        let hand_out = move |admitted| {
+            let (agents, forwards) = (agents.clone(), forwards.clone());
+            async move {
+                match admitted {
+                    Admitted::Agent(stream) => drop(agents.send(stream).await),
+                    Admitted::Forward(stream) => drop(forwards.send(stream).await),
+                    // The gate of this listener admits no claim.
+                    Admitted::Claim(_) | Admitted::Joined => {}
+                }
+            }
+        };
+        let task = tokio::spawn(serve(listener, gate, hand_out));
         let agents = Self {
             address,
             accepted,
@@ -114,7 +119,14 @@ impl ForwardListener {
     }
 }
 
-async fn serve(listener: TcpListener, gate: Arc<Gate>, exits: Exits) {
+/// Hears strangers, and hands out what the gate admits.
+pub(super) async fn serve<F>(
+    listener: TcpListener,
+    gate: Arc<Gate>,
+    hand_out: impl Fn(Admitted) -> F + Clone + Send + 'static,
+) where
+    F: Future<Output = ()> + Send,
+{
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES_LIMIT));
     loop {
         let permit = Arc::clone(&handshakes)
@@ -129,12 +141,10 @@ async fn serve(listener: TcpListener, gate: Arc<Gate>, exits: Exits) {
                 continue;
             }
         };
-        let (gate, exits) = (Arc::clone(&gate), exits.clone());
+        let (gate, hand_out) = (Arc::clone(&gate), hand_out.clone());
         tokio::spawn(async move {
             match timeout(HANDSHAKE_LIMIT, gate.admit(stream)).await {
-                Ok(Ok(Admitted::Agent(stream))) => drop(exits.agents.send(stream).await),
-                Ok(Ok(Admitted::Forward(stream))) => drop(exits.forwards.send(stream).await),
-                Ok(Ok(Admitted::Joined)) => {}
+                Ok(Ok(admitted)) => hand_out(admitted).await,
                 Ok(Err(error)) => tracing::debug!(%peer, %error, "turned away"),
                 Err(_) => tracing::debug!(%peer, "turned away: too slow"),
             }

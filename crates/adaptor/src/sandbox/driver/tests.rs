@@ -7,11 +7,13 @@ use std::{
 };
 
 use async_trait::async_trait;
+use peerpods_proto::payload::JoinSecret;
 use peerpods_provider::{
     Instance, LaunchRequest, LaunchToken, Provider,
+    conformance::warm_request,
     fake::{Call, FakeProvider, Fault},
 };
-use peerpods_tunnel::channel::ServerKeyPin;
+use peerpods_tunnel::channel::{ClientIdentity, ServerKeyPin};
 use tokio::{
     runtime::{Builder, Runtime},
     sync::Notify,
@@ -20,6 +22,7 @@ use tokio::{
 use crate::{
     journal::Journal,
     sandbox::{Effects, Plan, Reason, Record, SandboxId, Sandboxes, State, TableError, example},
+    warm::{Member, MemberState, WarmVm},
 };
 
 /// Long enough for a machine that is busy, short enough for a person who waits.
@@ -29,6 +32,9 @@ const LIMIT: Duration = Duration::from_secs(20);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stuck {
     Nowhere,
+    BeforeClaim,
+    AfterClaim,
+    BeforeDiscard,
     BeforeLaunch,
     AfterLaunch,
     InJoin,
@@ -42,6 +48,8 @@ struct World {
     journal: Journal,
     stuck: Stuck,
     reached: Notify,
+    /// VMs that wait for a pod.
+    pool: Mutex<Vec<WarmVm>>,
     /// What the journal held as each effect began.
     recorded: Mutex<Vec<String>>,
 }
@@ -49,10 +57,15 @@ struct World {
 impl World {
     /// Notes what is durable now.
     fn note(&self, plan: &Plan) {
-        let records = self.journal.read().unwrap();
+        let records = self.journal.read().unwrap().sandboxes;
         let own = records.iter().find(|record| record.plan.sandbox == plan.sandbox);
         let name = own.map_or("nothing", |record| record.state.name());
         self.recorded.lock().unwrap().push(name.to_owned());
+    }
+
+    fn lives(&self, instance: &Instance) -> bool {
+        let living = self.provider.instances();
+        living.iter().any(|one| one.instance == *instance)
     }
 
     /// Never returns where the test wants the adaptor to be killed.
@@ -66,12 +79,32 @@ impl World {
 
 #[async_trait]
 impl Effects for World {
+    fn take_warm(&self, _: &Plan) -> Option<WarmVm> {
+        self.pool.lock().unwrap().pop()
+    }
+
+    async fn claim(&self, plan: &Plan, warm: &WarmVm) -> Result<(), String> {
+        self.note(plan);
+        self.hang_at(Stuck::BeforeClaim).await;
+        if !self.lives(&warm.instance) {
+            return Err("it has ended".to_owned());
+        }
+        self.hang_at(Stuck::AfterClaim).await;
+        Ok(())
+    }
+
+    async fn discard(&self, plan: &Plan, warm: &WarmVm) {
+        self.note(plan);
+        self.hang_at(Stuck::BeforeDiscard).await;
+        self.provider.terminate(&warm.instance.id).await.unwrap();
+    }
+
     async fn launch(&self, plan: &Plan, token: &LaunchToken) -> Result<Instance, Reason> {
         self.note(plan);
         self.hang_at(Stuck::BeforeLaunch).await;
         let request = LaunchRequest {
             token: token.clone(),
-            owner: plan.owner.clone(),
+            owner: plan.owner(),
             shape: plan.shape.clone(),
             name: "podvm".to_owned(),
             tags: Default::default(),
@@ -97,12 +130,7 @@ impl Effects for World {
     ) -> Reason {
         self.note(plan);
         reachable();
-        while self
-            .provider
-            .instances()
-            .iter()
-            .any(|one| one.instance == *instance)
-        {
+        while self.lives(instance) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         Reason::Ended("it was killed".to_owned())
@@ -137,6 +165,7 @@ impl Adaptor {
             journal: journal.clone(),
             stuck,
             reached: Notify::new(),
+            pool: Mutex::default(),
             recorded: Mutex::default(),
         });
         let sandboxes = Sandboxes::new(journal, world.clone());
@@ -184,8 +213,35 @@ impl Adaptor {
         self.sandboxes.state(&id())
     }
 
+    /// Lets a VM wait for a pod, with its record, as the pool does.
+    fn add_warm(&self, name: &str) -> WarmVm {
+        let mut request = warm_request(name);
+        request.owner.cluster = "c".to_owned();
+        let instance = self.block(self.world.provider.launch(&request)).unwrap();
+        let member = Member {
+            token: request.token,
+            kind: self.world.provider.kind(&request.shape).unwrap(),
+            identity: ClientIdentity::issue(name).unwrap(),
+            join_secret: JoinSecret::new([7; 32]),
+            state: MemberState::Waiting {
+                instance,
+                server_key: "ab".repeat(32).parse().unwrap(),
+            },
+        };
+        self.block(self.world.journal.put_warm(&member)).unwrap();
+        let warm = member.warm_vm().unwrap();
+        self.world.pool.lock().unwrap().push(warm.clone());
+        warm
+    }
+
+    /// Tokens of the VMs that the journal has in the pool.
+    fn pooled(&self) -> Vec<LaunchToken> {
+        let members = self.world.journal.read().unwrap().warm;
+        members.into_iter().map(|member| member.token).collect()
+    }
+
     fn records(&self) -> usize {
-        self.world.journal.read().unwrap().len()
+        self.world.journal.read().unwrap().sandboxes.len()
     }
 
     fn block<T>(&self, work: impl Future<Output = T>) -> T {
@@ -240,6 +296,82 @@ fn killed_anywhere_it_goes_on_with_the_same_instance() {
             "{stuck:?}"
         );
     }
+}
+
+#[test]
+fn a_warm_vm_is_the_pools_or_the_sandboxs_and_serves_without_a_launch() {
+    let (folder, provider) = (tempfile::tempdir().unwrap(), FakeProvider::new());
+    let adaptor = Adaptor::run(folder.path(), &provider, Stuck::Nowhere);
+    let warm = adaptor.add_warm("waiting");
+    adaptor.create().unwrap();
+    assert_eq!(adaptor.pooled(), std::slice::from_ref(&warm.token));
+    adaptor.start().unwrap();
+    let serves = matches!(adaptor.state(), Some(State::Ready { instance, .. }) if instance == warm.instance);
+    assert!(serves, "{:?}", adaptor.state());
+    assert_eq!((adaptor.pooled().len(), provider.launched()), (0, 1));
+    adaptor.stop_and_wait();
+    assert_eq!(
+        *adaptor.world.recorded.lock().unwrap(),
+        ["being claimed", "booting", "ready", "being ended"]
+    );
+    assert_eq!((adaptor.records(), provider.instances().len()), (0, 0));
+}
+
+#[test]
+fn killed_while_it_claims_it_goes_on_with_the_same_vm_and_the_pool_has_it_no_more() {
+    for stuck in [Stuck::BeforeClaim, Stuck::AfterClaim] {
+        let (folder, provider) = (tempfile::tempdir().unwrap(), FakeProvider::new());
+        let adaptor = Adaptor::run(folder.path(), &provider, stuck);
+        let warm = adaptor.add_warm("waiting");
+        adaptor.create().unwrap();
+        let sandboxes = adaptor.sandboxes.clone();
+        adaptor.until_stuck(async move { drop(sandboxes.start(&id()).await) });
+        assert_eq!(adaptor.pooled(), [], "{stuck:?}");
+        adaptor.die();
+
+        let adaptor = Adaptor::run(folder.path(), &provider, Stuck::Nowhere);
+        adaptor.start().unwrap();
+        let serves =
+            matches!(adaptor.state(), Some(State::Ready { instance, .. }) if instance == warm.instance);
+        assert!(serves, "{stuck:?}: {:?}", adaptor.state());
+        assert_eq!((adaptor.pooled().len(), provider.launched()), (0, 1), "{stuck:?}");
+        adaptor.stop_and_wait();
+        assert_eq!(provider.instances().len(), 0, "{stuck:?}");
+    }
+}
+
+#[test]
+fn killed_while_it_replaces_a_warm_vm_it_replaces_it_once() {
+    let (folder, provider) = (tempfile::tempdir().unwrap(), FakeProvider::new());
+    let adaptor = Adaptor::run(folder.path(), &provider, Stuck::BeforeDiscard);
+    let warm = adaptor.add_warm("waiting");
+    provider.kill(&warm.instance.id);
+    adaptor.create().unwrap();
+    let sandboxes = adaptor.sandboxes.clone();
+    adaptor.until_stuck(async move { drop(sandboxes.start(&id()).await) });
+    adaptor.die();
+
+    let adaptor = Adaptor::run(folder.path(), &provider, Stuck::Nowhere);
+    adaptor.start().unwrap();
+    let state = adaptor.state();
+    let serves = matches!(&state, Some(State::Ready { instance, .. }) if *instance != warm.instance);
+    assert!(serves, "{state:?}");
+    assert_eq!((provider.launched(), provider.instances().len()), (2, 1));
+    adaptor.stop_and_wait();
+    assert_eq!(provider.instances().len(), 0);
+}
+
+#[test]
+fn stopped_while_a_warm_vm_is_claimed_that_vm_ends() {
+    let (folder, provider) = (tempfile::tempdir().unwrap(), FakeProvider::new());
+    let adaptor = Adaptor::run(folder.path(), &provider, Stuck::AfterClaim);
+    adaptor.add_warm("waiting");
+    adaptor.create().unwrap();
+    let sandboxes = adaptor.sandboxes.clone();
+    adaptor.until_stuck(async move { drop(sandboxes.start(&id()).await) });
+    adaptor.stop_and_wait();
+    assert_eq!((adaptor.records(), provider.instances().len()), (0, 0));
+    assert_eq!(adaptor.pooled(), []);
 }
 
 #[test]

@@ -3,11 +3,11 @@
 use std::net::Ipv4Addr;
 
 use peerpods_provider::{Instance, InstanceId, LaunchToken};
-use peerpods_tunnel::channel::ServerKeyPin;
+use peerpods_tunnel::channel::{ClientIdentity, ServerKeyPin};
 use proptest::prelude::*;
 
 use super::{Effect, Event, State, step};
-use crate::sandbox::Reason;
+use crate::{sandbox::Reason, warm::WarmVm};
 
 fn token() -> LaunchToken {
     LaunchToken::try_from("pp-1".to_owned()).unwrap()
@@ -17,17 +17,37 @@ fn key() -> ServerKeyPin {
     "ab".repeat(32).parse().unwrap()
 }
 
+/// The instance that is launched for the sandbox's own token.
 fn instance() -> Instance {
+    named("i-1")
+}
+
+fn named(id: &str) -> Instance {
     Instance {
-        id: InstanceId::new("i-1"),
+        id: InstanceId::new(id),
         addresses: vec![Ipv4Addr::new(10, 0, 0, 1).into()],
+    }
+}
+
+/// The one VM of the pool.
+fn warm() -> WarmVm {
+    WarmVm {
+        token: LaunchToken::try_from("pp-warm".to_owned()).unwrap(),
+        instance: named("i-warm"),
+        server_key: key(),
+        // Making keys takes long, and nobody looks at these.
+        identity: ClientIdentity {
+            authority_pem: String::new(),
+            certificate_pem: String::new(),
+            key_pem: String::new().into(),
+        },
     }
 }
 
 /// What may happen next, in the world as it is.
 #[derive(Clone, Copy, Debug)]
 enum Move {
-    /// A shim calls StartVM.
+    /// A shim calls StartVM. While the pool has its VM a sandbox that is reserved takes that.
     Start,
     /// A shim calls StopVM.
     Stop,
@@ -43,6 +63,8 @@ enum Move {
     Crash { took_effect: bool },
     /// The instance ends by itself.
     InstanceEnds,
+    /// The VM of the pool ends by itself, or the one that was.
+    WarmVmEnds,
 }
 
 fn moves() -> impl Strategy<Value = Move> {
@@ -55,26 +77,66 @@ fn moves() -> impl Strategy<Value = Move> {
         2 => Just(Move::Deliver),
         2 => any::<bool>().prop_map(|took_effect| Move::Crash { took_effect }),
         1 => Just(Move::InstanceEnds),
+        1 => Just(Move::WarmVmEnds),
     ]
 }
 
-/// A provider with one token, a journal with one entry, and an adaptor that may die.
+/// Where the warm VM is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// There was none from the start.
+    Nowhere,
+    Pool,
+    Sandbox,
+}
+
+fn pools() -> impl Strategy<Value = Place> {
+    prop_oneof![Just(Place::Nowhere), Just(Place::Pool)]
+}
+
+/// A provider with one token, a pool with at most one VM, a journal with one entry, and an adaptor that may die.
 struct World {
     journal: State,
     under_way: Option<Effect>,
     late: Option<Event>,
     alive: bool,
     ever_launched: bool,
+    warm: Place,
+    warm_alive: bool,
+    /// Pods that the warm VM was given.
+    claims: u32,
 }
 
 impl World {
-    fn new() -> Self {
+    fn new(warm: Place) -> Self {
         Self {
             journal: State::Reserved { token: token() },
             under_way: None,
             late: None,
             alive: false,
             ever_launched: false,
+            warm,
+            warm_alive: warm == Place::Pool,
+            claims: 0,
+        }
+    }
+
+    /// As the driver asks: the VM leaves the pool with the write of the state that holds it.
+    fn start(&mut self) {
+        match (&self.journal, self.warm) {
+            (State::Reserved { .. }, Place::Pool) => {
+                self.warm = Place::Sandbox;
+                self.happen(Event::StartWith(warm()));
+            }
+            _ => self.happen(Event::Start),
+        }
+    }
+
+    fn lives(&self, instance: &Instance) -> bool {
+        if *instance == warm().instance {
+            self.warm_alive
+        } else {
+            self.alive
         }
     }
 
@@ -98,14 +160,29 @@ impl World {
                 }
                 Event::Launched(instance())
             }
-            Effect::Join(instance) if self.alive => Event::Joined {
+            Effect::Claim(warm) if self.warm_alive => {
+                // A guest takes one claim; the same one again is known by its credentials.
+                self.claims = 1;
+                Event::Claimed(warm.instance.clone())
+            }
+            Effect::Claim(warm) => Event::Unclaimed(warm.instance.clone()),
+            Effect::Discard(warm) => {
+                self.warm_alive = false;
+                Event::Discarded(warm.instance.clone())
+            }
+            Effect::Join(instance) if self.lives(instance) => Event::Joined {
                 instance: instance.clone(),
                 server_key: key(),
             },
             Effect::Join(_) => Event::Failed(Reason::Ended("it ended".to_owned())),
             Effect::Serve(..) => Event::Failed(Reason::Ended("it ended".to_owned())),
-            Effect::Drain(_, instance) => {
-                self.alive = false;
+            Effect::Drain(token, instance) => {
+                // What is ended: the named instance, and what is found by the token.
+                if *token == warm().token {
+                    self.warm_alive = false;
+                } else {
+                    self.alive = false;
+                }
                 Event::Ended(instance.clone())
             }
         }
@@ -113,7 +190,7 @@ impl World {
 
     fn make(&mut self, next: Move) {
         match next {
-            Move::Start => self.happen(Event::Start),
+            Move::Start => self.start(),
             Move::Stop => self.happen(Event::Stop(Reason::Requested)),
             Move::Complete => {
                 if let Some(effect) = self.under_way.take() {
@@ -132,8 +209,14 @@ impl World {
                 }
             }
             Move::Fail { took_effect } => match self.under_way.take() {
-                // A drain is repeated until it is done.
-                Some(effect @ Effect::Drain(..)) => self.under_way = Some(effect),
+                // An end is asked for until it is confirmed.
+                Some(effect @ (Effect::Drain(..) | Effect::Discard(_))) => self.under_way = Some(effect),
+                Some(effect @ Effect::Claim(_)) => {
+                    if took_effect {
+                        self.take_effect(&effect);
+                    }
+                    self.happen(Event::Unclaimed(warm().instance));
+                }
                 Some(effect) => {
                     if took_effect {
                         self.take_effect(&effect);
@@ -152,12 +235,28 @@ impl World {
                 self.happen(Event::Replayed);
             }
             Move::InstanceEnds => self.alive = false,
+            Move::WarmVmEnds => self.warm_alive = false,
         }
     }
 
     fn check(&self) -> Result<(), TestCaseError> {
         if let State::Gone { .. } = self.journal {
             prop_assert!(!self.alive, "gone, and the instance lives");
+            prop_assert!(
+                !self.warm_alive || self.warm == Place::Pool,
+                "gone, and the warm VM lives"
+            );
+        }
+        if self.warm_alive && self.warm == Place::Sandbox {
+            let (token, _) = self
+                .journal
+                .vm()
+                .expect("an instance lives, so the state has one");
+            prop_assert_eq!(token, &warm().token, "{:?} has lost the warm VM", self.journal);
+            prop_assert!(!self.alive, "the sandbox has two VMs: {:?}", self.journal);
+        }
+        if self.claims > 0 {
+            prop_assert_eq!(self.warm, Place::Sandbox, "a claimed VM is in the pool");
         }
         if self.alive {
             let recorded = !matches!(self.journal, State::Reserved { .. } | State::Gone { .. });
@@ -175,8 +274,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(4096))]
 
     #[test]
-    fn no_sequence_loses_an_instance(sequence in prop::collection::vec(moves(), 0..40)) {
-        let mut world = World::new();
+    fn no_sequence_loses_an_instance(pool in pools(), sequence in prop::collection::vec(moves(), 0..40)) {
+        let mut world = World::new(pool);
         for next in sequence {
             world.make(next);
             world.check()?;
@@ -184,8 +283,8 @@ proptest! {
     }
 
     #[test]
-    fn whatever_happened_a_stop_ends_everything(sequence in prop::collection::vec(moves(), 0..40)) {
-        let mut world = World::new();
+    fn whatever_happened_a_stop_ends_everything(pool in pools(), sequence in prop::collection::vec(moves(), 0..40)) {
+        let mut world = World::new(pool);
         sequence.into_iter().for_each(|next| world.make(next));
         world.make(Move::Stop);
         let stopped = matches!(world.journal, State::Draining { .. } | State::Gone { .. });
@@ -199,24 +298,28 @@ proptest! {
     }
 }
 
+/// The names of the states that a world goes through.
+fn names(world: &mut World, moves: &[Move]) -> Vec<&'static str> {
+    let mut names = vec![world.journal.name()];
+    for next in moves {
+        world.make(*next);
+        names.push(world.journal.name());
+    }
+    names
+}
+
 #[test]
 fn an_undisturbed_life() {
-    let mut state = State::Reserved { token: token() };
-    let mut names = vec![state.name()];
-    let mut world = World::new();
-    for next in [
+    let mut world = World::new(Place::Nowhere);
+    let life = [
         Move::Start,
         Move::Complete,
         Move::Complete,
         Move::Stop,
         Move::Complete,
-    ] {
-        world.make(next);
-        state = world.journal.clone();
-        names.push(state.name());
-    }
+    ];
     assert_eq!(
-        names,
+        names(&mut world, &life),
         [
             "reserved",
             "being launched",
@@ -227,11 +330,57 @@ fn an_undisturbed_life() {
         ]
     );
     assert_eq!(
-        state,
+        world.journal,
         State::Gone {
             reason: Reason::Requested
         }
     );
+}
+
+#[test]
+fn a_life_in_a_warm_vm_needs_no_launch() {
+    let mut world = World::new(Place::Pool);
+    let life = [
+        Move::Start,
+        Move::Complete,
+        Move::Complete,
+        Move::Stop,
+        Move::Complete,
+    ];
+    assert_eq!(
+        names(&mut world, &life),
+        [
+            "reserved",
+            "being claimed",
+            "booting",
+            "ready",
+            "being ended",
+            "gone"
+        ]
+    );
+    assert!(!world.ever_launched && !world.warm_alive);
+}
+
+#[test]
+fn a_warm_vm_that_is_not_to_be_had_is_ended_before_another_is_launched() {
+    let mut world = World::new(Place::Pool);
+    let life = [
+        Move::Start,
+        Move::Fail { took_effect: true },
+        Move::Complete,
+        Move::Complete,
+    ];
+    assert_eq!(
+        names(&mut world, &life),
+        [
+            "reserved",
+            "being claimed",
+            "being replaced",
+            "being launched",
+            "booting"
+        ]
+    );
+    assert!(world.alive && !world.warm_alive);
 }
 
 #[test]

@@ -6,12 +6,13 @@ use std::{
 };
 
 use peerpods_error::chain;
+use peerpods_proto::payload::JoinSecret;
 use peerpods_provider::{Instance, InstanceStatus, Provider};
-use peerpods_tunnel::channel::{ServerKeyPin, join};
+use peerpods_tunnel::channel::{ClientIdentity, ServerKeyPin, join};
+use ring::rand::{SecureRandom, SystemRandom};
 use tokio::time::{Instant, sleep};
 
-use super::Node;
-use crate::sandbox::{Plan, Reason};
+use crate::sandbox::Reason;
 
 /// Between two knocks at a VM that boots: short, because a knock costs little and the pod is waiting.
 const KNOCK_INTERVAL: Duration = Duration::from_millis(50);
@@ -23,31 +24,46 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(15);
 /// How many lines of the console a message quotes.
 const CONSOLE_LINES: usize = 5;
 
+/// A secret for one guest; none where the machine has no randomness.
+pub(crate) fn new_join_secret() -> Option<JoinSecret> {
+    let mut secret = [0; 32];
+    SystemRandom::new().fill(&mut secret).ok()?;
+    Some(JoinSecret::new(secret))
+}
+
 /// The agent's address of an instance.
-pub(super) fn address(instance: &Instance, port: u16) -> SocketAddr {
+pub(crate) fn address(instance: &Instance, port: u16) -> SocketAddr {
     let first = instance.addresses.first().copied();
     SocketAddr::new(first.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), port)
 }
 
-/// Knocks until the agent proves the join secret, the instance ends, or time is up.
-pub(super) async fn await_join(
-    node: &Node,
-    plan: &Plan,
+/// By what worker and guest know each other when they meet.
+pub(crate) struct Credentials<'a> {
+    pub(crate) identity: &'a ClientIdentity,
+    pub(crate) join_secret: &'a JoinSecret,
+}
+
+/// Knocks until the agent proves the join secret, the instance ends, or the time to boot is up.
+pub(crate) async fn await_join(
+    provider: &dyn Provider,
     instance: &Instance,
+    port: u16,
+    credentials: Credentials<'_>,
+    limit: Duration,
 ) -> Result<ServerKeyPin, Reason> {
-    let address = address(instance, node.guest.agent_port);
-    let deadline = Instant::now() + node.limits.boot;
+    let address = address(instance, port);
+    let deadline = Instant::now() + limit;
     let watch = async {
         loop {
             sleep(LOOK_INTERVAL).await;
-            if let Some(Reason::Ended(cause)) = death(node.provider.as_ref(), instance).await {
+            if let Some(Reason::Ended(cause)) = death(provider, instance).await {
                 return Reason::NotBooted(cause);
             }
         }
     };
     let knock = async {
         loop {
-            let error = match join(address, &plan.identity, &plan.join_secret).await {
+            let error = match join(address, credentials.identity, credentials.join_secret).await {
                 Ok(server_key) => return Ok(server_key),
                 Err(error) => error,
             };
@@ -55,8 +71,7 @@ pub(super) async fn await_join(
                 return Err(Reason::NotBooted(chain(&error)));
             }
             if Instant::now() >= deadline {
-                let console = console(node.provider.as_ref(), instance).await;
-                let limit = node.limits.boot;
+                let console = console(provider, instance).await;
                 return Err(Reason::NotBooted(format!(
                     "no answer within {limit:?}: {}{console}",
                     chain(&error)
@@ -72,7 +87,7 @@ pub(super) async fn await_join(
 }
 
 /// Why the instance does not live any more, where it does not. A provider that cannot tell is asked again later.
-pub(super) async fn death(provider: &dyn Provider, instance: &Instance) -> Option<Reason> {
+async fn death(provider: &dyn Provider, instance: &Instance) -> Option<Reason> {
     match provider.describe(&instance.id).await {
         Ok(InstanceStatus::Alive) => None,
         Ok(InstanceStatus::Gone(cause)) => Some(Reason::Ended(cause)),
@@ -84,7 +99,7 @@ pub(super) async fn death(provider: &dyn Provider, instance: &Instance) -> Optio
 }
 
 /// Waits until the instance does not live any more, and tells why.
-pub(super) async fn await_death(provider: &dyn Provider, instance: &Instance) -> Reason {
+pub(crate) async fn await_death(provider: &dyn Provider, instance: &Instance) -> Reason {
     let looking = async {
         loop {
             if let Some(reason) = death(provider, instance).await {

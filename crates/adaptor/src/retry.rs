@@ -7,13 +7,13 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::sandbox::Limits;
 
 /// The pauses of one action.
-pub(super) struct Pauses {
+pub(crate) struct Pauses {
     next: Duration,
     longest: Duration,
 }
 
 impl Pauses {
-    pub(super) fn new(limits: &Limits) -> Self {
+    pub(crate) fn new(limits: &Limits) -> Self {
         Self {
             next: limits.first_pause,
             longest: limits.longest_pause,
@@ -21,13 +21,13 @@ impl Pauses {
     }
 
     /// Waits, but not beyond `deadline`.
-    pub(super) async fn next(&mut self, deadline: Instant) {
+    pub(crate) async fn next(&mut self, deadline: Instant) {
         let until = Instant::now() + self.grow();
         sleep_until(until.min(deadline)).await;
     }
 
     /// Waits.
-    pub(super) async fn next_unbounded(&mut self) {
+    pub(crate) async fn next_unbounded(&mut self) {
         sleep(self.grow()).await;
     }
 
