@@ -11,6 +11,7 @@
 // The derivation of a schema makes a copy of each type, within a function; two columns may be of one type.
 #![allow(unreachable_pub, clippy::duplicated_attributes)]
 
+pub mod admission;
 pub mod crd;
 pub mod names;
 

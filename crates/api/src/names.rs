@@ -41,6 +41,9 @@ pub mod labels {
 
 /// Annotations of pods.
 pub mod annotations {
+    /// A peer pod's own requests and limits, as JSON: see [`peerpods_resources::PodResources`].
+    pub const RESOURCES: &str = peerpods_resources::ANNOTATION;
+
     /// What all settings of a pod's VM begin with.
     pub const HYPERVISOR: &str = "io.katacontainers.config.hypervisor.";
 

@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::OnceLock,
@@ -12,7 +12,7 @@ use std::{
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
 use serde_json::{Value, json};
 
-use crate::{Output, bed::run, wait_for};
+use crate::{Output, bed::run, https, wait_for};
 
 /// Names the folder with `etcd`, `kube-apiserver` and `kubectl`, which the test bed builds.
 const PROGRAMS: &str = "PEERPODS_TEST_KUBERNETES";
@@ -40,6 +40,7 @@ kill -KILL $database $watcher; wait; rm -rf "$folder"
 pub struct ApiServer {
     folder: PathBuf,
     programs: PathBuf,
+    address: SocketAddr,
     /// The shell that ends everything when it is let go.
     shell: Child,
 }
@@ -64,6 +65,7 @@ impl ApiServer {
         let mut server = Self {
             folder,
             programs,
+            address: ([127, 0, 0, 1], ports.server).into(),
             shell: shell.spawn().expect("a shell starts"),
         };
         server.wait_ready();
@@ -98,6 +100,34 @@ impl ApiServer {
     /// `kubectl apply -f -` with one object.
     pub fn apply(&self, object: &Value) -> Output {
         self.kubectl_with_input(&["apply", "-f", "-"], &object.to_string())
+    }
+
+    /// Creates one object by the path of its collection, for example `/api/v1/namespaces`: what became of it, or the
+    /// server's refusal. A path that ends in `?dryRun=All` leaves nothing.
+    ///
+    /// # Errors
+    /// The server's message.
+    pub fn create_at(&self, path: &str, object: &Value) -> Result<Value, String> {
+        let authorization = format!("Bearer {TOKEN}");
+        let headers = [
+            ("Authorization", &*authorization),
+            ("Content-Type", "application/json"),
+        ];
+        let authority = self.folder.join("ca.crt");
+        let body = object.to_string();
+        let reply = https(
+            self.address,
+            &authority,
+            ("POST", path),
+            &headers,
+            body.as_bytes(),
+        );
+        let reply = reply.expect("the API server answers");
+        let answer: Value = serde_json::from_str(&reply.body).expect("the API server answers with JSON");
+        match reply.status {
+            200..=299 => Ok(answer),
+            _ => Err(answer["message"].as_str().unwrap_or(&reply.body).to_owned()),
+        }
     }
 
     /// `kubectl create -f - --output json` with one object: what became of it, or the server's refusal.

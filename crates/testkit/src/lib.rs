@@ -8,6 +8,7 @@
 
 mod api_server;
 mod bed;
+mod https;
 pub mod namespaces;
 mod pod;
 mod unsafe_namespaces;
@@ -15,6 +16,7 @@ mod wait;
 
 pub use api_server::ApiServer;
 pub use bed::{Bed, Output};
+pub use https::{Reply, https};
 pub use pod::{Pod, PodBuilder, container};
 pub use wait::{wait_for, wait_no_disk_without_machine};
 

@@ -12,7 +12,12 @@ use crate::process::{cargo, output};
 const ALLOWED: &[(&str, &[&str])] = &[
     ("peerpods-bpf", &[]),
     ("peerpods-error", &[]),
-    ("peerpods-api", &[]),
+    ("peerpods-resources", &[]),
+    ("peerpods-api", &["peerpods-resources"]),
+    (
+        "peerpods-webhook",
+        &["peerpods-api", "peerpods-error", "peerpods-resources"],
+    ),
     ("peerpods-proto", &[]),
     ("peerpods-provider", &["peerpods-error"]),
     ("peerpods-provider-qemu", &["peerpods-provider"]),
