@@ -4,11 +4,12 @@ use std::{env, fs, path::PathBuf};
 
 use ttrpc_codegen::{Codegen, Customize, ProtobufCustomize};
 
-const PROTOS: [&str; 4] = [
+const PROTOS: [&str; 5] = [
     "proto/hypervisor.proto",
     "proto/types.proto",
     "proto/oci.proto",
     "proto/agent.proto",
+    "proto/registry.proto",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

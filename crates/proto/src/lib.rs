@@ -11,8 +11,11 @@
 mod generated {
     include!(concat!(env!("OUT_DIR"), "/mod.rs"));
 }
+/// Messages of `registry.proto`.
+pub use generated::registry as registry_wire;
 pub use generated::*;
 
 pub mod payload;
+pub mod registry;
 pub mod shim_settings;
 pub mod spec;

@@ -5,6 +5,7 @@ mod copy;
 mod forward;
 mod health;
 mod limit;
+mod offers;
 mod pod_network;
 mod publish;
 mod sandbox;

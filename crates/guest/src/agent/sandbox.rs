@@ -8,7 +8,7 @@ use std::{
 
 use tokio::sync::{Notify, OnceCell};
 
-use super::container::Container;
+use super::{container::Container, offers::Offers};
 use crate::{
     container::{ContainerId, Limits, OutOfMemory, Reaper, SandboxNamespaces, start_pod_init},
     error::GuestError,
@@ -22,6 +22,7 @@ pub(crate) struct Sandbox {
     /// Opened with the first image, when the scratch space is ready.
     images: OnceCell<ImageStore>,
     pull_settings: PullSettings,
+    pub(super) offers: Offers,
     pub(super) reaper: Reaper,
     pub(super) out_of_memory: OutOfMemory,
     pub(super) limits: Limits,
@@ -72,6 +73,7 @@ impl Sandbox {
             scratch,
             images: OnceCell::new(),
             pull_settings,
+            offers: Offers::default(),
             reaper,
             out_of_memory: OutOfMemory::watch()?,
             pod_processes: Mutex::default(),

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use peerpods_proto::agent_ttrpc::{create_agent_service, create_health};
+use peerpods_proto::{
+    agent_ttrpc::{create_agent_service, create_health},
+    registry_ttrpc::create_image_credentials,
+};
 use peerpods_tunnel::channel::AgentListener;
 use ttrpc::asynchronous::{Server, transport::Listener};
 
@@ -31,6 +34,7 @@ pub(crate) async fn serve(
     let service = Arc::new(Service { sandbox });
     let mut agent = create_agent_service(service.clone());
     unsupported::leave_out(&mut agent);
+    agent.extend(create_image_credentials(service.clone()));
     // The health service is not limited: an agent that is busy is alive.
     limit(&mut agent);
     let mut server = Server::new().add_listener(Listener::new(connections));

@@ -77,7 +77,11 @@ async fn pull(
     target: &Path,
 ) -> Result<(), GuestError> {
     let reference: ImageReference = image.parse()?;
-    let image = sandbox.images().await?.pull(&reference, None).await?;
+    let access = sandbox.offers.take(container);
+    let pulled = sandbox.images().await?.pull(&reference, access.as_deref()).await;
+    // Wiped before the container runs.
+    drop(access);
+    let image = pulled?;
     fs::create_dir_all(target).map_err(GuestError::file("make", target))?;
     let scratch = sandbox.scratch.space().await?.container(container);
     fs::create_dir_all(&scratch).map_err(GuestError::file("make", &scratch))?;

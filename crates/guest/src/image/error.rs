@@ -2,6 +2,8 @@
 
 use std::{fmt, io, path::PathBuf};
 
+use peerpods_proto::registry::ImageAccess;
+
 /// Why an image could not be pulled, unpacked or mounted.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -33,6 +35,22 @@ pub enum ImageError {
         registry: String,
         /// Its own words.
         answer: String,
+    },
+    /// The registry refused access, or knows of no such image, whatever it was shown.
+    #[error("{refusal}; {attempts}")]
+    NoAccess {
+        /// The last refusal.
+        refusal: Box<ImageError>,
+        /// What was tried.
+        attempts: Attempts,
+    },
+    /// Credentials were given that are for another repository.
+    #[error("the credentials for {image} are for {repository}")]
+    ForeignCredentials {
+        /// The reference asked for.
+        image: String,
+        /// What the credentials are for.
+        repository: String,
     },
     /// The registry could not be talked to.
     #[error("registry {registry} is unreachable: {cause}")]
@@ -174,6 +192,28 @@ pub enum ImageError {
     },
 }
 
+/// What a registry that refused was shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempts {
+    /// Where the credentials came from, in the order in which they were tried.
+    pub tried: Vec<String>,
+    /// What was looked for in vain.
+    pub remarks: Vec<String>,
+}
+
+impl fmt::Display for Attempts {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.tried[..] {
+            [] => formatter.write_str("no credentials were found for it")?,
+            tried => write!(formatter, "tried with the credentials of {}", tried.join(", "))?,
+        }
+        for remark in &self.remarks {
+            write!(formatter, "; {remark}")?;
+        }
+        Ok(())
+    }
+}
+
 /// What kept us from talking to a registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -206,6 +246,29 @@ impl fmt::Display for Unreachable {
 }
 
 impl ImageError {
+    /// Whether other credentials may be answered otherwise. Registries hide what somebody may not see.
+    pub(super) fn depends_on_credentials(&self) -> bool {
+        matches!(
+            self,
+            ImageError::Unauthorized { .. } | ImageError::NotFound { .. }
+        )
+    }
+
+    /// The same, with what was tried where that matters.
+    pub(super) fn with_attempts(self, access: &ImageAccess) -> ImageError {
+        if !self.depends_on_credentials() {
+            return self;
+        }
+        let tried = access.credentials.iter().map(|one| one.source.clone());
+        ImageError::NoAccess {
+            refusal: Box::new(self),
+            attempts: Attempts {
+                tried: tried.collect(),
+                remarks: access.remarks.clone(),
+            },
+        }
+    }
+
     /// Whether the same pull may succeed a moment later without anyone changing anything.
     pub fn retryable(&self) -> bool {
         match self {
@@ -223,6 +286,8 @@ impl ImageError {
             ImageError::BadReference { .. }
             | ImageError::NotFound { .. }
             | ImageError::Unauthorized { .. }
+            | ImageError::NoAccess { .. }
+            | ImageError::ForeignCredentials { .. }
             | ImageError::RegistryProtocol { .. }
             | ImageError::DigestMismatch { .. }
             | ImageError::UnsupportedDigest { .. }

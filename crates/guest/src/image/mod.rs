@@ -23,10 +23,9 @@ mod store;
 mod unpack;
 
 pub use digest::Digest;
-pub use error::{ImageError, Unreachable};
+pub use error::{Attempts, ImageError, Unreachable};
 pub use overlay::mount_rootfs;
 pub use reference::ImageReference;
-pub use registry::Credentials;
 pub use roots::write_trusted_roots;
 pub use store::{ImageStore, LayerPath, PullSettings, PulledImage};
 pub use unpack::unpack_layer;

@@ -3,6 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use oci_client::Reference;
+use peerpods_proto::registry::Repository;
 
 use super::ImageError;
 
@@ -27,6 +28,11 @@ impl ImageReference {
     /// What the manifest is asked for by: the digest if there is one, else the tag.
     pub(super) fn version(&self) -> &str {
         self.0.digest().or(self.0.tag()).unwrap_or("latest")
+    }
+
+    /// Whether the image is in this repository, by the reading of whoever named it.
+    pub(super) fn is_in(&self, repository: &Repository) -> bool {
+        self.0.registry() == repository.registry() && self.0.repository() == repository.path()
     }
 
     pub(super) fn inner(&self) -> &Reference {
@@ -71,6 +77,26 @@ mod tests {
             (reference.registry(), reference.version()),
             ("10.250.0.1:5000", "v1")
         );
+    }
+
+    #[test]
+    fn an_image_is_in_the_repository_that_the_worker_reads_in_its_name() {
+        let digest = format!("sha256:{}", "a".repeat(64));
+        for image in [
+            "busybox",
+            "team/app:v1",
+            "index.docker.io/busybox",
+            "localhost/app",
+            "10.250.0.1:5000/a/b:v1",
+            &format!("example.com:443/a:v1@{digest}"),
+        ] {
+            let reference: ImageReference = image.parse().unwrap();
+            assert!(
+                reference.is_in(&Repository::of_image(image).unwrap()),
+                "{image}: {reference}"
+            );
+            assert!(!reference.is_in(&Repository::of_image("example.com/other").unwrap()));
+        }
     }
 
     #[test]

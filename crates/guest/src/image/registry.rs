@@ -9,41 +9,18 @@ use oci_client::{
     client::{Certificate, CertificateEncoding, ClientConfig, ClientProtocol},
     secrets::RegistryAuth,
 };
-use zeroize::Zeroizing;
+use peerpods_proto::{payload::SecretText, registry::Secret};
 
 use super::{
     Digest, ImageError, ImageReference, PullSettings, failure, limits,
     manifest::{ACCEPTED_MANIFESTS, Descriptor},
 };
 
-/// How to prove to a registry who asks.
-#[derive(Clone)]
-pub enum Credentials {
-    /// A user name and password, also good for fetching a token.
-    Basic {
-        /// The user's name.
-        username: String,
-        /// The user's password.
-        password: Zeroizing<String>,
-    },
-    /// A token for the registry itself.
-    Token(Zeroizing<String>),
-}
-
-impl std::fmt::Debug for Credentials {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Credentials::Basic { username, .. } => write!(formatter, "Basic({username}, redacted)"),
-            Credentials::Token(_) => write!(formatter, "Token(redacted)"),
-        }
-    }
-}
-
 /// Who is asking, after the registry said what it wants to see.
 enum Authorization {
     Anonymous,
-    Token(Zeroizing<String>),
-    Basic(String, Zeroizing<String>),
+    Token(SecretText),
+    Basic(String, SecretText),
 }
 
 /// The clients for one pull. The registry library keeps the first credentials it sees for a registry, so a
@@ -60,7 +37,7 @@ impl<'a> Registry<'a> {
     /// Makes the clients and asks the registry what authorization it wants.
     pub(super) async fn connect(
         image: &'a ImageReference,
-        credentials: Option<Credentials>,
+        secret: Option<&Secret>,
         settings: &PullSettings,
     ) -> Result<Registry<'a>, ImageError> {
         install_tls_provider();
@@ -70,29 +47,61 @@ impl<'a> Registry<'a> {
             .any(|registry| registry == image.registry_host());
         let library = library_client(settings)?;
         let documents = document_client(settings)?;
-        let secret = match &credentials {
-            None => RegistryAuth::Anonymous,
-            Some(Credentials::Basic { username, password }) => {
-                RegistryAuth::Basic(username.clone(), password.to_string())
-            }
-            Some(Credentials::Token(token)) => RegistryAuth::Bearer(token.to_string()),
-        };
-        let token = retried(|| authorize(&library, image, &secret)).await?;
-        let authorization = match (token, credentials) {
-            (Some(token), _) | (None, Some(Credentials::Token(token))) => Authorization::Token(token),
-            (None, Some(Credentials::Basic { username, password })) => {
-                Authorization::Basic(username, password)
-            }
-            (None, None) => Authorization::Anonymous,
-        };
         let scheme = if insecure { "http" } else { "https" };
-        Ok(Registry {
+        let mut registry = Registry {
             image,
             scheme,
             library,
             documents,
-            authorization,
+            authorization: Authorization::Anonymous,
+        };
+        if secret.is_some() && !insecure {
+            registry.refuse_plain_realm().await?;
+        }
+        registry.authorization = registry.authorize(secret).await?;
+        Ok(registry)
+    }
+
+    /// Proves who asks, as the registry wants it: a token, from the registry or for it, or a password with every request.
+    async fn authorize(&self, secret: Option<&Secret>) -> Result<Authorization, ImageError> {
+        let given = match secret {
+            None => RegistryAuth::Anonymous,
+            Some(Secret::Basic { username, password }) => {
+                RegistryAuth::Basic(username.clone(), password.expose().to_owned())
+            }
+            Some(Secret::Token(token)) => RegistryAuth::Bearer(token.expose().to_owned()),
+        };
+        let token = retried(|| authorize(&self.library, self.image, &given)).await?;
+        Ok(match (token, secret) {
+            (Some(token), _) => Authorization::Token(token),
+            (None, Some(Secret::Token(token))) => Authorization::Token(token.clone()),
+            (None, Some(Secret::Basic { username, password })) => {
+                Authorization::Basic(username.clone(), password.clone())
+            }
+            (None, None) => Authorization::Anonymous,
         })
+    }
+
+    /// A registry that is spoken to in TLS may send us to fetch a token elsewhere, but not in plain: the password would be
+    /// seen on the way.
+    async fn refuse_plain_realm(&self) -> Result<(), ImageError> {
+        let url = format!("{}://{}/v2/", self.scheme, self.image.registry_host());
+        let ask = || async {
+            let answer = self.documents.get(&url).send().await;
+            answer.map_err(|error| failure::from_request(self.image, &error))
+        };
+        let answer = retried(ask).await?;
+        let challenges = answer.headers().get_all(reqwest::header::WWW_AUTHENTICATE);
+        let mut challenges = challenges
+            .iter()
+            .map(|one| String::from_utf8_lossy(one.as_bytes()));
+        if challenges.any(|challenge| is_plain(&challenge)) {
+            return Err(ImageError::RegistryProtocol {
+                registry: self.image.registry_host().to_owned(),
+                reason: "it wants the password sent without encryption".to_owned(),
+            });
+        }
+        Ok(())
     }
 
     pub(super) fn image(&self) -> &ImageReference {
@@ -152,8 +161,8 @@ impl<'a> Registry<'a> {
             .header(reqwest::header::ACCEPT, ACCEPTED_MANIFESTS);
         let request = match &self.authorization {
             Authorization::Anonymous => request,
-            Authorization::Token(token) => request.bearer_auth(token.as_str()),
-            Authorization::Basic(username, password) => request.basic_auth(username, Some(password.as_str())),
+            Authorization::Token(token) => request.bearer_auth(token.expose()),
+            Authorization::Basic(username, password) => request.basic_auth(username, Some(password.expose())),
         };
         let unreachable = |error| failure::from_request(self.image, &error);
         let mut response = request.send().await.map_err(unreachable)?;
@@ -180,15 +189,21 @@ impl<'a> Registry<'a> {
     }
 }
 
+/// Whether a challenge leads to a place that is spoken to without encryption.
+fn is_plain(challenge: &str) -> bool {
+    let text = challenge.to_ascii_lowercase().replace(['"', ' ', '\t'], "");
+    text.contains("realm=http:")
+}
+
 async fn authorize(
     library: &Client,
     image: &ImageReference,
     secret: &RegistryAuth,
-) -> Result<Option<Zeroizing<String>>, ImageError> {
+) -> Result<Option<SecretText>, ImageError> {
     let answer = library.auth(image.inner(), secret, RegistryOperation::Pull);
     match tokio::time::timeout(limits::AUTHORIZATION_TIMEOUT, answer).await {
         Ok(answer) => answer
-            .map(|token| token.map(Zeroizing::new))
+            .map(|token| token.map(SecretText::new))
             .map_err(|error| failure::from_registry(image, error)),
         Err(_) => Err(ImageError::RegistryUnreachable {
             registry: image.registry_host().to_owned(),
@@ -262,4 +277,21 @@ fn document_client(settings: &PullSettings) -> Result<reqwest::Client, ImageErro
         .user_agent(concat!("peerpods-guest/", env!("CARGO_PKG_VERSION")))
         .build()
         .map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_plain;
+
+    #[test]
+    fn a_plain_realm_is_known_however_it_is_written() {
+        for challenge in [
+            r#"Bearer realm="http://auth.example.com/token",service="x""#,
+            "bearer service=x, REALM = HTTP://auth.example.com/token",
+        ] {
+            assert!(is_plain(challenge), "{challenge}");
+        }
+        assert!(!is_plain(r#"Bearer realm="https://auth.example.com/token""#));
+        assert!(!is_plain(r#"Basic realm="http is not what this is about""#));
+    }
 }

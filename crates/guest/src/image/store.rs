@@ -10,9 +10,10 @@ use std::{
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use oci_spec::image::ImageConfiguration;
+use peerpods_proto::registry::{ImageAccess, Secret};
 
 use super::{
-    Credentials, Digest, ImageError, ImageReference,
+    Digest, ImageError, ImageReference,
     layer::{self, Budget},
     limits,
     manifest::{self, Descriptor, Document},
@@ -103,12 +104,42 @@ impl ImageStore {
     ///
     /// A layer that fails leaves nothing; layers that were whole before the failure stay for the next try.
     /// Dropping the future abandons the pull, with the same effect.
+    ///
+    /// Credentials are tried one after the other while the registry refuses; without any it is asked as anybody would.
     pub async fn pull(
         &self,
         reference: &ImageReference,
-        credentials: Option<Credentials>,
+        access: Option<&ImageAccess>,
     ) -> Result<PulledImage, ImageError> {
-        let registry = Registry::connect(reference, credentials, &self.settings).await?;
+        let Some(access) = access else {
+            return self.pull_with(reference, None).await;
+        };
+        if !reference.is_in(&access.repository) {
+            return Err(ImageError::ForeignCredentials {
+                image: reference.to_string(),
+                repository: access.repository.to_string(),
+            });
+        }
+        let mut secrets = access.credentials.iter().map(|one| &one.secret);
+        let mut outcome = self.pull_with(reference, secrets.next()).await;
+        for secret in secrets {
+            match &outcome {
+                Err(refusal) if refusal.depends_on_credentials() => {
+                    tracing::info!(%refusal, "the next credentials are tried");
+                }
+                Ok(_) | Err(_) => break,
+            }
+            outcome = self.pull_with(reference, Some(secret)).await;
+        }
+        outcome.map_err(|error| error.with_attempts(access))
+    }
+
+    async fn pull_with(
+        &self,
+        reference: &ImageReference,
+        secret: Option<&Secret>,
+    ) -> Result<PulledImage, ImageError> {
+        let registry = Registry::connect(reference, secret, &self.settings).await?;
         let manifest = match Document::parse(reference, &registry.manifest(reference.version()).await?)? {
             Document::Manifest(manifest) => manifest,
             Document::Index(digest) => {

@@ -4,10 +4,11 @@
 
 use std::{
     fs::{self, File},
-    io::{Read as _, Write as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -128,22 +129,38 @@ impl Layer {
 pub(crate) struct Registry {
     pub(crate) address: SocketAddr,
     process: Child,
+    storage: PathBuf,
     directory: tempfile::TempDir,
 }
 
 impl Registry {
     /// Starts it, or says why the test is skipped.
     pub(crate) fn start() -> Option<Registry> {
+        let directory = tempfile::tempdir().unwrap();
+        let storage = directory.path().join("storage");
+        Registry::launch(directory, storage, "")
+    }
+
+    /// Another one for the same images, with more in its configuration: `extra` is a section of YAML, in which `@` is the
+    /// folder of its files.
+    pub(crate) fn again(&self, extra: &str, files: &[(&str, &[u8])]) -> Registry {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, content) in files {
+            fs::write(directory.path().join(name), content).unwrap();
+        }
+        let extra = extra.replace('@', &directory.path().display().to_string());
+        Registry::launch(directory, self.storage.clone(), &extra).expect("the first one was started as well")
+    }
+
+    fn launch(directory: tempfile::TempDir, storage: PathBuf, extra: &str) -> Option<Registry> {
         let Some(program) = std::env::var_os("PEERPODS_TEST_REGISTRY") else {
             println!("skipped: PEERPODS_TEST_REGISTRY does not name a docker-registry program");
             return None;
         };
-        let directory = tempfile::tempdir().unwrap();
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let storage = directory.path().join("storage");
         let configuration = directory.path().join("config.yml");
         let text = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '{address}'}}\n",
+            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '{address}'}}\n{extra}\n",
             storage.display()
         );
         fs::write(&configuration, text).unwrap();
@@ -159,10 +176,16 @@ impl Registry {
         let registry = Registry {
             address,
             process,
+            storage,
             directory,
         };
         wait_for("the registry to listen", || TcpStream::connect(address).ok());
         Some(registry)
+    }
+
+    /// A file of its configuration.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
     }
 
     pub(crate) fn name(&self, image: &str) -> String {
@@ -206,10 +229,7 @@ impl Registry {
     /// The file in which the registry keeps a blob.
     pub(crate) fn blob(&self, digest: Digest) -> PathBuf {
         let hex = digest.hex();
-        let blobs = self
-            .directory
-            .path()
-            .join("storage/docker/registry/v2/blobs/sha256");
+        let blobs = self.storage.join("docker/registry/v2/blobs/sha256");
         blobs.join(&hex[..2]).join(hex).join("data")
     }
 
@@ -267,6 +287,37 @@ pub(crate) fn canned_server(answer: Option<Vec<u8>>) -> SocketAddr {
         }
     });
     address
+}
+
+/// A server of HTTP that answers by what it is asked: the whole request's head, without its end. What it was asked is kept.
+pub(crate) fn server(
+    answer: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static,
+) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+    let (heads, answer) = (asked.clone(), Arc::new(answer));
+    // Ends with the test program.
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let (mut connection, heads, answer) = (connection.unwrap(), heads.clone(), answer.clone());
+            std::thread::spawn(move || {
+                let lines = BufReader::new(&connection).lines().map(Result::unwrap);
+                let head: Vec<_> = lines.take_while(|line| !line.is_empty()).collect();
+                let head = head.join("\n");
+                let _ = connection.write_all(&answer(&head));
+                heads.lock().unwrap().push(head);
+            });
+        }
+    });
+    (address, asked)
+}
+
+/// An answer that ends its connection.
+pub(crate) fn response(status: &str, body: &[u8]) -> Vec<u8> {
+    let length = body.len();
+    let head = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+    [head.as_bytes(), body].concat()
 }
 
 /// What a store holds: whole layers, and leftovers.
