@@ -4,15 +4,20 @@ use std::{fs, io, os::unix::fs::PermissionsExt, path::Path, process::ExitCode, s
 
 use clap::Parser;
 use peerpods_error::chain;
-use peerpods_proto::{hypervisor_ttrpc::create_hypervisor, shim_settings::ShimSettings};
+use peerpods_proto::{
+    hypervisor_ttrpc::create_hypervisor, registry_ttrpc::create_registry_credentials,
+    shim_settings::ShimSettings,
+};
 use peerpods_provider::OwnerScope;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 use ttrpc::asynchronous::Server;
 
 use crate::{
+    credentials::{Credentials, CredentialsService},
     host::{GuestDefaults, Node, PodDirectories, end_orphans},
     journal::Journal,
+    kubernetes::{Access, Cluster},
     provider,
     sandbox::{Limits, Sandboxes},
     service::{Identity, Service},
@@ -52,7 +57,13 @@ pub fn main() -> ExitCode {
 /// Logs as `RUST_LOG` says: a level, or levels of modules, separated by commas.
 fn log_to_standard_error() {
     let asked = std::env::var("RUST_LOG").ok().and_then(|text| text.parse().ok());
-    let filter: Targets = asked.unwrap_or_else(|| Targets::new().with_default(tracing::Level::INFO));
+    // The client of the API server calls every failure an error, before anybody knows what follows from it.
+    let usual = || {
+        Targets::new()
+            .with_default(tracing::Level::INFO)
+            .with_target("kube_client", tracing::level_filters::LevelFilter::OFF)
+    };
+    let filter: Targets = asked.unwrap_or_else(usual);
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
         .with_ansi(false);
@@ -130,7 +141,16 @@ async fn run(settings: Settings) -> Result<(), Fatal> {
             vxlan_port: settings.vxlan_port,
         }),
     };
-    let mut server = listen(&settings.socket, service)?;
+    let cluster = Cluster::new(Access::choose(settings.kubeconfig.clone()));
+    let credentials = CredentialsService {
+        credentials: Arc::new(Credentials::new(
+            cluster,
+            settings.image_pull_secrets,
+            settings.auth_json_file.clone(),
+        )),
+        sandboxes: sandboxes.clone(),
+    };
+    let mut server = listen(&settings.socket, service, credentials)?;
     server.start().await.map_err(Fatal::of("serve the socket"))?;
     tracing::info!(socket = %settings.socket.display(), "shims are served");
 
@@ -146,7 +166,7 @@ async fn run(settings: Settings) -> Result<(), Fatal> {
 }
 
 /// Binds the socket, in place of one that an earlier process left.
-fn listen(socket: &Path, service: Service) -> Result<Server, Fatal> {
+fn listen(socket: &Path, service: Service, credentials: CredentialsService) -> Result<Server, Fatal> {
     let failed = Fatal::of::<io::Error>("make the socket's folder");
     if let Some(folder) = socket.parent() {
         fs::create_dir_all(folder).map_err(failed)?;
@@ -165,7 +185,9 @@ fn listen(socket: &Path, service: Service) -> Result<Server, Fatal> {
     let mut server = Server::new().bind(&address).map_err(failed)?;
     fs::set_permissions(socket, fs::Permissions::from_mode(SOCKET_MODE))
         .map_err(Fatal::of("keep others from the socket"))?;
-    server = server.register_service(create_hypervisor(Arc::new(service)));
+    server = server
+        .register_service(create_hypervisor(Arc::new(service)))
+        .register_service(create_registry_credentials(Arc::new(credentials)));
     Ok(server)
 }
 

@@ -3,12 +3,15 @@
 //! - [`sandbox`] is the heart: one state machine per VM, journaled before anything is done.
 //! - `warm` keeps VMs without pods ready, for sandboxes to take.
 //! - `host` does what the machines ask for: provider, network, pod directories.
+//! - `credentials` finds what a pod's images are pulled with, by `kubernetes`.
 //! - `service` is what shims call; `relay` is for stock shims only.
 
 mod agent;
+mod credentials;
 mod daemon;
 mod host;
 mod journal;
+mod kubernetes;
 mod provider;
 mod relay;
 mod request;

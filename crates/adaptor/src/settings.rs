@@ -11,6 +11,8 @@ use peerpods_provider::AddressPool;
 use peerpods_provider_qemu::Accelerator;
 use peerpods_tunnel::channel::AGENT_PORT;
 
+use crate::credentials::ImagePullSecrets;
+
 /// The node daemon of peer pods: gives every pod of runtime class kata-remote a virtual machine of its own.
 ///
 /// It serves the hypervisor interface of Kata shims on a socket of this node, launches and ends VMs through a cloud
@@ -66,6 +68,20 @@ pub(crate) struct Settings {
     /// What becomes of hostPath volumes, whose files are on this node and not in the VM.
     #[arg(long, env = "HOST_PATHS", default_value = "copy", value_parser = host_paths())]
     pub(crate) host_paths: HostPaths,
+    /// How to reach the API server; in a pod it is found without. Read for imagePullSecrets.
+    #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// What becomes of the imagePullSecrets of pods, whose images are pulled in the VM.
+    #[arg(long, env = "IMAGE_PULL_SECRETS", default_value = "read", value_parser = image_pull_secrets())]
+    pub(crate) image_pull_secrets: ImagePullSecrets,
+    /// Registry credentials for the images of all pods, after their own: a docker config.json. Need not be there.
+    #[arg(
+        long,
+        env = "AUTH_JSON_FILE",
+        default_value = "/root/containers/auth.json",
+        value_name = "FILE"
+    )]
+    pub(crate) auth_json_file: PathBuf,
     #[command(flatten)]
     pub(crate) qemu: QemuArguments,
     #[command(flatten)]
@@ -89,6 +105,17 @@ fn host_paths() -> impl TypedValueParser<Value = HostPaths> {
     values.map(|value| match value.as_str() {
         "refuse" => HostPaths::Refuse,
         _ => HostPaths::Copy,
+    })
+}
+
+fn image_pull_secrets() -> impl TypedValueParser<Value = ImagePullSecrets> {
+    let values = PossibleValuesParser::new([
+        PossibleValue::new("read").help("The Secrets are read for each image pull, and sent to the VM"),
+        PossibleValue::new("ignore").help("No Secret is ever read"),
+    ]);
+    values.map(|value| match value.as_str() {
+        "ignore" => ImagePullSecrets::Ignore,
+        _ => ImagePullSecrets::Read,
     })
 }
 

@@ -5,9 +5,12 @@ use std::{future::Future, path::Path, time::Duration};
 use peerpods_proto::{
     agent::{self as api, CheckRequest},
     agent_ttrpc::{AgentServiceClient, HealthClient},
+    registry_ttrpc::ImageCredentialsClient,
+    registry_wire::{ImageAccess, OfferRequest},
 };
 use peerpods_tunnel::channel::{self, CONNECTION_FILE, Connection};
 use ttrpc::{
+    Code,
     asynchronous::{Client, transport::Socket},
     context::{self, Context},
 };
@@ -54,6 +57,7 @@ impl Deadline {
 pub(crate) struct Agent {
     service: AgentServiceClient,
     health: HealthClient,
+    credentials: ImageCredentialsClient,
 }
 
 /// Names one process of the guest: an empty `exec` is the container's first process.
@@ -99,7 +103,8 @@ impl Agent {
         };
         Ok(Self {
             service: AgentServiceClient::new(client.clone()),
-            health: HealthClient::new(client),
+            health: HealthClient::new(client.clone()),
+            credentials: ImageCredentialsClient::new(client),
         })
     }
 
@@ -134,6 +139,20 @@ impl Agent {
             .copy_file(Deadline::Within(CALL_TIMEOUT).context(), request)
             .await;
         done(format!("store {}", request.path), reply).map(drop)
+    }
+
+    /// Gives the guest what a container's image is to be pulled with. A stock guest does not take it.
+    pub(crate) async fn offer_credentials(&self, id: &str, access: ImageAccess) -> Result<(), Error> {
+        let request = OfferRequest {
+            container_id: id.to_owned(),
+            access: Some(access).into(),
+            ..Default::default()
+        };
+        let deadline = Deadline::Within(CALL_TIMEOUT);
+        match self.credentials.offer(deadline.context(), &request).await {
+            Err(error) if is_unknown_method(&error) => Ok(()),
+            reply => done("take the image's registry credentials", reply).map(drop),
+        }
     }
 
     pub(crate) async fn create_container(
@@ -384,6 +403,11 @@ fn is_worth_another(error: &Error) -> bool {
         Error::Channel(error) => error.retryable(),
         _ => true,
     }
+}
+
+/// Whether the other side does not know what it was asked, as stock programs do not know what is ours alone.
+pub(crate) fn is_unknown_method(error: &ttrpc::Error) -> bool {
+    matches!(error, ttrpc::Error::RpcStatus(status) if status.code() == Code::UNIMPLEMENTED)
 }
 
 async fn retry<T, F: Future<Output = Result<T, Error>>>(mut attempt: impl FnMut() -> F) -> Result<T, Error> {

@@ -12,6 +12,7 @@ use peerpods_proto::{agent::CreateContainerRequest, oci::Spec};
 use crate::{
     agent::{Agent, ProcessId},
     annotations::{Annotations, ContainerKind},
+    credentials,
     error::Error,
     mounts::Plan,
     number::ProcessNumber,
@@ -69,9 +70,23 @@ impl Container {
             sandbox.id(),
             sandbox.host_paths,
         )?;
-        for copy in &plan.copies {
-            sandbox.files.provide(copy).await?;
-        }
+        let image = spec::image_storage(annotations, &of.kind, of.id)?;
+        let files = async {
+            for copy in &plan.copies {
+                sandbox.files.provide(copy).await?;
+            }
+            Ok(())
+        };
+        // Neither waits for the other: credentials come from the API server, files from this node.
+        let credentials = async {
+            match of.kind {
+                ContainerKind::Sandbox => Ok(()),
+                ContainerKind::InSandbox(_) | ContainerKind::Single => {
+                    credentials::hand_over(sandbox, of.id, &image.source).await
+                }
+            }
+        };
+        tokio::try_join!(files, credentials)?;
         if let Some((destination, _)) = &plan.termination {
             let annotations = &mut guest.Annotations;
             annotations
@@ -80,7 +95,7 @@ impl Container {
         }
         guest.Mounts = plan.mounts;
         let mut storages = plan.storages;
-        storages.push(spec::image_storage(annotations, &of.kind, of.id)?);
+        storages.push(image);
         let request = CreateContainerRequest {
             container_id: of.id.to_owned(),
             storages,

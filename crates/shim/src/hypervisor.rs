@@ -7,11 +7,16 @@ use std::{collections::HashMap, env, path::PathBuf, time::Duration};
 use peerpods_proto::{
     hypervisor::{CreateVMRequest, StartVMRequest, StopVMRequest},
     hypervisor_ttrpc::HypervisorClient,
+    registry_ttrpc::RegistryCredentialsClient,
+    registry_wire::{FindRequest, ImageAccess},
 };
 use tokio::time::{Instant, sleep};
 use ttrpc::{asynchronous::Client, context};
 
-use crate::{agent::is_connection_loss, error::Error};
+use crate::{
+    agent::{is_connection_loss, is_unknown_method},
+    error::Error,
+};
 
 /// Where the adaptor listens, unless `REMOTE_HYPERVISOR_ENDPOINT` says otherwise.
 const SOCKET: &str = "/run/peerpod/hypervisor.sock";
@@ -22,6 +27,8 @@ const CREATE_TIMEOUT: Duration = Duration::from_secs(120);
 const START_TIMEOUT: Duration = Duration::from_secs(600);
 /// The adaptor answers when the end is durably noted, which takes no cloud call.
 const STOP_TIMEOUT: Duration = Duration::from_secs(60);
+/// The adaptor asks the API server for a pod and its Secrets, and gives up on each after seconds.
+const FIND_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long an adaptor may be away while it is replaced: it starts in well under a second, its image may have to be
 /// pulled first.
 const AWAY_LIMIT: Duration = Duration::from_secs(30);
@@ -42,11 +49,9 @@ impl Hypervisor {
         }
     }
 
-    async fn client(&self, action: &'static str) -> Result<HypervisorClient, Error> {
+    async fn client(&self, action: &'static str) -> Result<Client, Error> {
         let client = Client::connect(&self.address).await;
-        Ok(HypervisorClient::new(
-            client.map_err(|source| Error::Hypervisor { action, source })?,
-        ))
+        client.map_err(|source| Error::Hypervisor { action, source })
     }
 
     /// Reserves a virtual machine and returns the path of the agent's socket.
@@ -67,7 +72,7 @@ impl Hypervisor {
             .call(ACTION, |client| {
                 let request = request.clone();
                 async move {
-                    client
+                    HypervisorClient::new(client)
                         .create_vm(context::with_duration(CREATE_TIMEOUT), &request)
                         .await
                 }
@@ -86,7 +91,7 @@ impl Hypervisor {
         self.call(ACTION, |client| {
             let request = request.clone();
             async move {
-                client
+                HypervisorClient::new(client)
                     .start_vm(context::with_duration(START_TIMEOUT), &request)
                     .await
             }
@@ -105,7 +110,7 @@ impl Hypervisor {
         self.call(ACTION, |client| {
             let request = request.clone();
             async move {
-                client
+                HypervisorClient::new(client)
                     .stop_vm(context::with_duration(STOP_TIMEOUT), &request)
                     .await
             }
@@ -114,12 +119,39 @@ impl Hypervisor {
         .map(drop)
     }
 
+    /// What the sandbox's pod has for the registry of an image; `None` from a stock adaptor, which does not know.
+    pub(crate) async fn find_credentials(
+        &self,
+        sandbox: &str,
+        image: &str,
+    ) -> Result<Option<ImageAccess>, Error> {
+        const ACTION: &str = "look for the image's registry credentials";
+        let request = FindRequest {
+            sandbox: sandbox.to_owned(),
+            image: image.to_owned(),
+            ..Default::default()
+        };
+        let answer = self.call(ACTION, |client| {
+            let request = request.clone();
+            async move {
+                RegistryCredentialsClient::new(client)
+                    .find(context::with_duration(FIND_TIMEOUT), &request)
+                    .await
+            }
+        });
+        match answer.await {
+            Ok(access) => Ok(Some(access)),
+            Err(Error::Hypervisor { source, .. }) if is_unknown_method(&source) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Makes a call. An adaptor that goes away has what it was asked for in its journal, and the one that takes its
     /// place goes on with that: asked again, it answers for both.
     async fn call<T, F: Future<Output = ttrpc::Result<T>> + Send>(
         &self,
         action: &'static str,
-        request: impl Fn(HypervisorClient) -> F,
+        request: impl Fn(Client) -> F,
     ) -> Result<T, Error> {
         let mut back_by = Instant::now() + AWAY_LIMIT;
         loop {

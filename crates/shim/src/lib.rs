@@ -16,6 +16,7 @@ mod bootstrap;
 mod cleanup;
 mod command_line;
 mod container;
+mod credentials;
 mod daemon;
 mod error;
 mod events;

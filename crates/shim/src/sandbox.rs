@@ -95,7 +95,7 @@ pub(crate) async fn gone(liveness: &mut watch::Receiver<Liveness>) -> String {
 pub(crate) struct Sandbox {
     id: String,
     agent: Agent,
-    hypervisor: Hypervisor,
+    pub(crate) hypervisor: Hypervisor,
     pub(crate) timeline: Timeline,
     pub(crate) files: Arc<Files>,
     pub(crate) host_paths: HostPaths,

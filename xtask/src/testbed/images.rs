@@ -20,6 +20,8 @@ use crate::process::{command, output, root, run};
 pub(super) const PAUSE: &str = "localhost/pause:1";
 /// The shell, as the registry names it.
 pub(super) const BUSYBOX: &str = "busybox:1.35";
+/// The shell, where the node has a password for the private registry.
+pub(super) const NODES_BUSYBOX: &str = "node/busybox:1.35";
 /// The shell together with the program `testbed/probe`.
 pub(super) const PROBE: &str = "probe:1";
 /// Of the package `busybox-static`: it runs in an image that holds nothing else.

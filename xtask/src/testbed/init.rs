@@ -21,7 +21,7 @@ use anyhow::{Context, Result, ensure};
 use self::progress::step;
 use super::{
     cgroups, holder,
-    layout::{NODE, State},
+    layout::{NODE, NODE_CREDENTIALS, State},
     plan::Plan,
 };
 
@@ -65,7 +65,10 @@ fn pid1(state: &State) -> Result<()> {
         fs::create_dir_all(state.file("outside"))?;
         fs::write(state.file("outside/index.html"), PAGE)?;
         pki::prepare(state)?;
-        plan.configure(state)
+        plan.configure(state)?;
+        fs::copy(state.file("config/node-credentials.json"), NODE_CREDENTIALS)
+            .with_context(|| format!("cannot make {NODE_CREDENTIALS}"))?;
+        Ok(())
     })?;
     let program: PathBuf = std::env::current_exe().context("cannot tell which program this is")?;
     // Waited for by the supervisor, with all other processes; what it has to tell is in its files.

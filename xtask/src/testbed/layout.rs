@@ -12,6 +12,11 @@ pub(super) const NODE: &str = "lab-node";
 pub(super) const NODE_ADDRESS: &str = "10.250.0.1";
 /// The registry, as pods name it.
 pub(super) const REGISTRY: &str = "10.250.0.1:5000";
+/// The same images, for those who know a password.
+pub(super) const PRIVATE_REGISTRY: &str = "10.250.0.1:5001";
+
+/// The kubelet's credentials for the images of all pods, which the adaptors use as well.
+pub(super) const NODE_CREDENTIALS: &str = "/var/lib/kubelet/config.json";
 
 /// Where the adaptor serves whose guests run in VMs.
 pub(super) const SOCKET: &str = "/run/peerpod/hypervisor.sock";

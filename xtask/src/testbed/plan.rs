@@ -24,16 +24,30 @@ pub(super) struct Plan {
 }
 
 /// Configuration files, below the state folder, with `@NAME@` where a value belongs.
-const FILES: [(&str, &str); 9] = [
+const FILES: [(&str, &str); 14] = [
     ("containerd.toml", include_str!("files/containerd.toml")),
     (
         "certs.d/10.250.0.1:5000/hosts.toml",
         include_str!("files/hosts.toml"),
     ),
+    (
+        "certs.d/10.250.0.1:5001/hosts.toml",
+        include_str!("files/private-hosts.toml"),
+    ),
     ("cni/10-testbed.conflist", include_str!("files/cni.conflist")),
     ("kubelet.yaml", include_str!("files/kubelet.yaml")),
     ("kube-proxy.yaml", include_str!("files/kube-proxy.yaml")),
     ("registry.yaml", include_str!("files/registry.yaml")),
+    (
+        "private-registry.yaml",
+        include_str!("files/private-registry.yaml"),
+    ),
+    ("htpasswd", include_str!("files/htpasswd")),
+    (
+        "node-credentials.json",
+        include_str!("files/node-credentials.json"),
+    ),
+    ("adaptor-role.json", include_str!("files/adaptor-role.json")),
     ("Corefile", include_str!("files/Corefile")),
     ("runtimeclasses.json", include_str!("files/runtimeclasses.json")),
     ("push.sh", include_str!("files/push.sh")),

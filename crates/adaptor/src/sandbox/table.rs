@@ -117,6 +117,11 @@ impl Sandboxes {
             .collect())
     }
 
+    /// The sandbox's plan, where it exists.
+    pub(crate) fn plan(&self, sandbox: &SandboxId) -> Option<Arc<Plan>> {
+        self.handle(sandbox).map(|handle| handle.plan)
+    }
+
     /// Takes id and VNI for a sandbox about to be planned.
     pub(crate) fn place(&self, sandbox: &SandboxId) -> Result<Place<'_>, TableError> {
         let mut entries = self.entries();

@@ -13,6 +13,7 @@ mod network;
 mod nothing_left;
 mod port_forward;
 mod refusals;
+mod registries;
 mod resources;
 mod scratch;
 mod security;

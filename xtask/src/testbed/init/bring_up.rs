@@ -17,7 +17,7 @@ use super::{
 use crate::{
     process::{output, run},
     testbed::{
-        images::{BUSYBOX, PROBE},
+        images::{BUSYBOX, NODES_BUSYBOX, PROBE},
         layout::{NAMESPACES_SOCKET, NODE, SOCKET, State},
         plan::Plan,
     },
@@ -46,6 +46,7 @@ pub(super) fn bring_up(plan: &Plan, state: &State) -> Result<()> {
     })?;
     step(state, "images in the registry", || {
         wait_for("the registry", || push(state, &plan.busybox, BUSYBOX))?;
+        push(state, &plan.busybox, NODES_BUSYBOX)?;
         push(state, &plan.probe, PROBE)
     })?;
     step(state, "API server", || {
@@ -57,6 +58,10 @@ pub(super) fn bring_up(plan: &Plan, state: &State) -> Result<()> {
         wait_for("the runtime classes", || {
             kubectl(&["apply", "--filename", &classes])
         })
+    })?;
+    let role = state.text("config/adaptor-role.json");
+    step(state, "the adaptors' role", || {
+        wait_for("the adaptors' role", || kubectl(&["apply", "--filename", &role]))
     })?;
     let node = format!("node/{NODE}");
     step(state, "node", || {

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use crate::testbed::{
-    layout::{CGROUP2, NAMESPACES_SOCKET, NODE, NODE_ADDRESS, REGISTRY, State},
+    layout::{
+        CGROUP2, NAMESPACES_SOCKET, NODE, NODE_ADDRESS, NODE_CREDENTIALS, PRIVATE_REGISTRY, REGISTRY, State,
+    },
     plan::Plan,
 };
 
@@ -44,6 +46,13 @@ pub(super) fn all(plan: &Plan, state: &State) -> Vec<Daemon> {
         Daemon {
             program: plan.registry.clone(),
             ..kubernetes("registry", vec!["serve".into(), config("registry.yaml")])
+        },
+        Daemon {
+            program: plan.registry.clone(),
+            ..kubernetes(
+                "private-registry",
+                vec!["serve".into(), config("private-registry.yaml")],
+            )
         },
         outside(state),
         adaptor(plan, state),
@@ -209,15 +218,17 @@ fn namespaces_adaptor(plan: &Plan, state: &State) -> Daemon {
 
 fn any_adaptor(name: &'static str, state: &State) -> Daemon {
     let settings = [
-        ("NODE_NAME", NODE),
-        ("CLUSTER_ID", "testbed"),
-        ("INSECURE_REGISTRIES", REGISTRY),
+        ("NODE_NAME", NODE.to_owned()),
+        ("CLUSTER_ID", "testbed".to_owned()),
+        ("INSECURE_REGISTRIES", format!("{REGISTRY},{PRIVATE_REGISTRY}")),
+        ("KUBECONFIG", state.kubeconfig("adaptor").display().to_string()),
+        ("AUTH_JSON_FILE", NODE_CREDENTIALS.to_owned()),
     ];
     Daemon {
         name,
         program: state.file("bin/cloud-api-adaptor"),
         arguments: Vec::new(),
-        environment: settings.map(|(name, value)| (name, value.to_owned())).into(),
+        environment: settings.into(),
         after: None,
     }
 }

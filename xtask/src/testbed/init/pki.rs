@@ -23,7 +23,7 @@ struct Leaf<'a> {
 }
 
 /// Who has a kubeconfig.
-const USERS: [&str; 4] = ["admin", "scheduler", "proxy", "kubelet"];
+const USERS: [&str; 5] = ["admin", "scheduler", "proxy", "kubelet", "adaptor"];
 
 /// Writes keys, certificates and kubeconfigs to `pki` in the state folder.
 pub(super) fn prepare(state: &State) -> Result<()> {
@@ -82,6 +82,12 @@ pub(super) fn prepare(state: &State) -> Result<()> {
             file: "proxy",
             organization: None,
             name: "system:kube-proxy",
+            serves: &[],
+        },
+        Leaf {
+            file: "adaptor",
+            organization: None,
+            name: "cloud-api-adaptor",
             serves: &[],
         },
         Leaf {
