@@ -50,6 +50,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "peerpods-tunnel",
         ],
     ),
+    (
+        "peerpods-operator",
+        &["peerpods-api", "peerpods-error", "peerpods-provider"],
+    ),
     ("peerpods-image", &["peerpods-error"]),
     ("peerpods-testkit", &[]),
     ("xtask", &[]),

@@ -1,0 +1,160 @@
+//! The process's life: arguments, election, work, end.
+
+use std::{io, process::ExitCode, sync::Arc};
+
+use clap::Parser;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{Api, Client};
+use peerpods_error::chain;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
+
+use crate::{
+    Operator, Providers,
+    command_line::{Command, CommandLine, NodeArguments, RunArguments},
+    health::{self, Health},
+    installation::Installation,
+    leader::Election,
+    metrics::Metrics,
+    node_runtime::{self, NodeRuntimeError, Work},
+    permissions,
+};
+
+/// What ends the process: an administrator has to do something about it, or the kubelet starts it again.
+#[derive(Debug, thiserror::Error)]
+enum Fatal {
+    #[error("cannot start")]
+    Start(#[source] io::Error),
+    #[error("cannot find the API server")]
+    Config(#[source] kube::Error),
+    #[error("cannot read namespace kube-system, whose UID is the cluster's id")]
+    ClusterId(#[source] kube::Error),
+    #[error("namespace kube-system has no UID")]
+    NoClusterId,
+    #[error("cannot answer probes")]
+    Health(#[source] io::Error),
+    #[error("another process may lead now")]
+    LostLease,
+    #[error(transparent)]
+    NodeRuntime(#[from] NodeRuntimeError),
+}
+
+/// Runs the program until SIGTERM or SIGINT; nothing that it installed ends with it.
+pub fn main() -> ExitCode {
+    let command_line = CommandLine::parse();
+    log_to_standard_error();
+    match run(command_line.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The last line is what the kubelet keeps as the reason.
+            tracing::error!("{}", chain(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Logs lines of JSON as `RUST_LOG` says: a level, or levels of modules, separated by commas.
+fn log_to_standard_error() {
+    let asked = std::env::var("RUST_LOG").ok().and_then(|text| text.parse().ok());
+    let filter: Targets = asked.unwrap_or_else(|| Targets::new().with_default(tracing::Level::INFO));
+    let lines = tracing_subscriber::fmt::layer()
+        .json()
+        .flatten_event(true)
+        .with_writer(io::stderr);
+    tracing_subscriber::registry().with(lines).with(filter).init();
+}
+
+fn run(command: Command) -> Result<(), Fatal> {
+    match command {
+        Command::Run(arguments) => block_on(act(*arguments)),
+        Command::InstallNode(arguments) => block_on(work_on_node(arguments, Work::Install)),
+        Command::CleanNode(arguments) => block_on(work_on_node(arguments, Work::Remove)),
+        Command::RunIn { root, command } => Ok(node_runtime::run_in(&root, &command)?),
+        Command::Permissions { namespace } => {
+            println!("{:#}", permissions::manifests(&namespace));
+            Ok(())
+        }
+    }
+}
+
+/// One thread: nothing here computes, and memory is what counts.
+fn block_on(work: impl Future<Output = Result<(), Fatal>>) -> Result<(), Fatal> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(Fatal::Start)?.block_on(work)
+}
+
+async fn act(arguments: RunArguments) -> Result<(), Fatal> {
+    // One of two providers of cryptography would be chosen by whoever asks first.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let client = Client::try_default().await.map_err(Fatal::Config)?;
+    let (health, metrics) = (Health::default(), Arc::new(Metrics::default()));
+    let probes = health::serve(arguments.health_address, health.clone(), metrics.clone());
+    let mut election = Election::new(client.clone(), &arguments.namespace, arguments.pod_name.clone());
+    let lead = async {
+        tracing::info!("standing by");
+        election.acquire().await;
+        tracing::info!("acting");
+        metrics.leads(true);
+        let operator = operator(client, &arguments).await?;
+        tokio::select! {
+            () = operator.run(&health, &metrics) => Ok(()),
+            () = election.hold() => Err(Fatal::LostLease),
+        }
+    };
+    tokio::select! {
+        outcome = lead => return outcome,
+        outcome = probes => return outcome.map_err(Fatal::Health),
+        outcome = told_to_end() => outcome?,
+    }
+    election.release().await;
+    tracing::info!("ending; what is installed goes on");
+    Ok(())
+}
+
+async fn operator(client: Client, arguments: &RunArguments) -> Result<Operator, Fatal> {
+    let cluster_id = match &arguments.cluster_id {
+        Some(id) => id.clone(),
+        None => {
+            let namespaces: Api<Namespace> = Api::all(client.clone());
+            let namespace = namespaces.get("kube-system").await.map_err(Fatal::ClusterId)?;
+            namespace.metadata.uid.ok_or(Fatal::NoClusterId)?
+        }
+    };
+    Ok(Operator {
+        client,
+        installation: Installation {
+            namespace: arguments.namespace.clone(),
+            cluster_id,
+            images: arguments.images(),
+            node_runtime: arguments.node_runtime.into(),
+        },
+        // None of this build runs VMs where this program could reach them.
+        providers: Providers::new(),
+        identity: arguments.pod_name.clone(),
+    })
+}
+
+async fn work_on_node(arguments: NodeArguments, work: Work) -> Result<(), Fatal> {
+    let node = node_runtime::NodeRoot::new(arguments.root);
+    node_runtime::perform(&node, &arguments.shim, arguments.restart, work)?;
+    tracing::info!("done; waiting to be ended");
+    let listener = tokio::net::TcpListener::bind(arguments.ready_address)
+        .await
+        .map_err(Fatal::Health)?;
+    tokio::select! {
+        outcome = health::serve_on(listener, |_| (hyper::StatusCode::OK, "done\n".to_owned())) => {
+            outcome.map_err(Fatal::Health)
+        }
+        outcome = told_to_end() => outcome,
+    }
+}
+
+async fn told_to_end() -> Result<(), Fatal> {
+    let on = |kind| signal(kind).map_err(Fatal::Start);
+    let (mut terminate, mut interrupt) = (on(SignalKind::terminate())?, on(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,43 @@
+//! How this operator installs: what an administrator chose once, for the operator itself.
+
+use crate::observed::NodeName;
+
+/// What the plans are made with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Installation {
+    /// Where the operator and what it installs live.
+    pub namespace: String,
+    /// The cluster's id, which VMs carry as a tag.
+    pub cluster_id: String,
+    /// What runs.
+    pub images: Images,
+    /// How the runtime comes to nodes.
+    pub node_runtime: NodeRuntime,
+}
+
+/// Container images.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Images {
+    /// Of the node daemon.
+    pub adaptor: String,
+    /// Of the webhook.
+    pub webhook: String,
+    /// Of this program, with the shim beside it: what installs the runtime on nodes.
+    pub node_runtime: String,
+}
+
+/// How the runtime comes to nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeRuntime {
+    /// Pods of a DaemonSet install and remove it.
+    DaemonSet,
+    /// It is there already: in the nodes' image, or put there by hand.
+    Preinstalled,
+}
+
+impl NodeName {
+    /// The name's text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}

@@ -1,0 +1,5 @@
+//! The program `peerpods-operator`.
+
+fn main() -> std::process::ExitCode {
+    peerpods_operator::main()
+}

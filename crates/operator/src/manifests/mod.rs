@@ -1,0 +1,23 @@
+//! The objects that the operator installs.
+
+mod adaptor;
+mod node_runtime;
+mod runtime_class;
+mod webhook;
+
+pub(crate) use self::node_runtime::NODE_ROOT;
+pub use self::{
+    adaptor::adaptor,
+    node_runtime::node_runtime,
+    runtime_class::{peer_pod_config, runtime_class},
+    webhook::{Certificate, registration, webhook},
+};
+
+use serde_json::{Value, json};
+
+use crate::{names, observed::Component};
+
+/// The labels by which a component's controller finds its pods: they can never change.
+fn selector(component: Component) -> Value {
+    json!({ (names::COMPONENT): component.label(), (names::MANAGED_BY): names::MANAGER })
+}

@@ -1,0 +1,47 @@
+//! Names of what only the operator writes, and reads again.
+
+/// The manager of all fields that the operator writes, and the value of the label [`MANAGED_BY`].
+pub const MANAGER: &str = "peerpods-operator";
+/// On every object that the operator made; an object without it is none of its own.
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// On every pod that the operator installed: which component it is of.
+pub const COMPONENT: &str = "app.kubernetes.io/component";
+/// On every object that the operator made: a hash of what was asked for.
+pub const REVISION: &str = "peerpods.io/revision";
+/// On the pods of the adaptor: a hash of the settings that they were started with.
+pub const SETTINGS_REVISION: &str = "peerpods.io/settings-revision";
+/// On nodes: what is wanted of the runtime there, [`RUNTIME_INSTALL`] or [`RUNTIME_REMOVE`].
+pub const RUNTIME: &str = "peerpods.io/node-runtime";
+/// The runtime is to be on the node.
+pub const RUNTIME_INSTALL: &str = "install";
+/// The runtime is to be taken off the node.
+pub const RUNTIME_REMOVE: &str = "remove";
+/// On nodes: since when that is wanted.
+pub const RUNTIME_SINCE: &str = "peerpods.io/node-runtime-since";
+/// On the webhook's certificate: when it is time for the next one.
+pub const RENEW_AFTER: &str = "peerpods.io/renew-after";
+
+/// On worker nodes, where the cluster says which are.
+pub const WORKER: &str = "node-role.kubernetes.io/worker";
+/// On nodes of the control plane.
+pub const CONTROL_PLANE: [&str; 2] = [
+    "node-role.kubernetes.io/control-plane",
+    "node-role.kubernetes.io/master",
+];
+/// What a PeerPodConfig without a selector selects, as today.
+pub const ANY_WORKER: &str = "node.kubernetes.io/worker";
+
+/// The adaptor's DaemonSet, as today's.
+pub const ADAPTOR: &str = "peerpodconfig-ctrl-caa-daemon";
+/// The DaemonSet that installs the runtime on nodes.
+pub const NODE_INSTALL: &str = "peerpods-node-install";
+/// The DaemonSet that removes it.
+pub const NODE_REMOVE: &str = "peerpods-node-remove";
+/// The webhook's Deployment, and its PodDisruptionBudget.
+pub const WEBHOOK: &str = "peer-pods-webhook";
+/// The webhook's Service.
+pub const WEBHOOK_SERVICE: &str = "peer-pods-webhook-svc";
+/// The webhook's certificate.
+pub const WEBHOOK_SECRET: &str = "peer-pods-webhook-svc-secret";
+/// The lease of the operator that acts. It is today's, so that today's operator and this one never act both.
+pub const LEASE: &str = "290f4947.kataconfiguration.openshift.io";

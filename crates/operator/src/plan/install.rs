@@ -1,0 +1,170 @@
+//! A KataConfig with peer pods: what must be there.
+
+use k8s_openapi::jiff::Timestamp;
+use peerpods_api::{KataConfig, admission::WEBHOOK_CONFIGURATION, names};
+
+use super::{
+    action::{Action, Plan},
+    capacity::Withheld,
+    nodes::{self, NodeState},
+    selection, settings,
+    status::{self, Situation},
+};
+use crate::{
+    installation::{Installation, NodeRuntime},
+    managed::{Kind, ManagedObject, ObjectKey},
+    manifests::{self, Certificate},
+    names as ours,
+    observed::Observed,
+};
+
+pub(super) fn plan(
+    config: &KataConfig,
+    observed: &Observed,
+    installation: &Installation,
+    now: Timestamp,
+    plan: &mut Plan,
+) -> Withheld {
+    if !has_finalizer(config) {
+        // Nothing is made for it before it is certain that it will be removed again.
+        let mut finalizers = config.metadata.finalizers.clone().unwrap_or_default();
+        finalizers.push(names::finalizers::KATA_CONFIG.to_owned());
+        plan.add(set_finalizers(config, finalizers));
+        return Withheld::default();
+    }
+    let problems = settings::problems(observed);
+    objects(observed, installation, problems.is_empty(), plan);
+    certificate(observed, now, plan);
+    default_config(observed, installation, plan);
+
+    let (wanted, invalid_selector) = match selection::selected(&config.spec, &observed.nodes) {
+        Ok(wanted) => (wanted, None),
+        // Nodes stay as they are: a selector that cannot be read says nothing about them.
+        Err(error) => {
+            let labelled = observed
+                .nodes
+                .iter()
+                .filter(|(_, node)| node.labels.contains_key(ours::RUNTIME));
+            (
+                labelled.map(|(name, _)| name.clone()).collect(),
+                Some(error.to_string()),
+            )
+        }
+    };
+    let states = nodes::plan(&wanted, observed, installation, now, plan);
+    let situation = Situation {
+        problems,
+        states,
+        invalid_selector,
+        uninstalling: None,
+    };
+    status::say(config, &situation, observed, now, plan);
+    withheld(&situation)
+}
+
+pub(super) fn has_finalizer(config: &KataConfig) -> bool {
+    let finalizers = config.metadata.finalizers.as_deref().unwrap_or_default();
+    finalizers.iter().any(|one| one == names::finalizers::KATA_CONFIG)
+}
+
+pub(super) fn set_finalizers(config: &KataConfig, finalizers: Vec<String>) -> Action {
+    Action::SetFinalizers {
+        kata_config: config.metadata.name.clone().unwrap_or_default(),
+        finalizers,
+        resource_version: config.metadata.resource_version.clone(),
+    }
+}
+
+fn withheld(situation: &Situation) -> Withheld {
+    let of = |is: fn(&NodeState) -> bool| {
+        let nodes = situation.states.iter().filter(move |(_, state)| is(state));
+        nodes.map(|(name, _)| name.clone()).collect()
+    };
+    Withheld {
+        leaving: of(NodeState::is_leaving),
+        unready: of(|state| *state != NodeState::Installed),
+    }
+}
+
+/// Applies what is not there as it should be.
+fn objects(observed: &Observed, installation: &Installation, settings_are_valid: bool, plan: &mut Plan) {
+    let mut wanted = vec![manifests::runtime_class(&installation.namespace)];
+    if installation.node_runtime == NodeRuntime::DaemonSet {
+        wanted.extend(manifests::node_runtime(installation));
+    }
+    if settings_are_valid {
+        // Otherwise the adaptors go on with the settings that they have; none is started that could only fail.
+        wanted.push(manifests::adaptor(installation, observed));
+    }
+    wanted.extend(manifests::webhook(installation));
+    if is_webhook_ready(observed)
+        && let Some(certificate) = certificate_of(observed)
+    {
+        wanted.push(manifests::registration(installation, &certificate));
+    }
+    plan.actions.extend(
+        wanted
+            .into_iter()
+            .filter(|object| !is_there(object, observed))
+            .map(Action::Apply),
+    );
+}
+
+fn is_there(object: &ManagedObject, observed: &Observed) -> bool {
+    observed
+        .objects
+        .get(&object.key)
+        .is_some_and(|there| object.is_in(there))
+}
+
+fn certificate(observed: &Observed, now: Timestamp, plan: &mut Plan) {
+    let current = certificate_of(observed);
+    let left = current
+        .as_ref()
+        .and_then(|current| current.renew_after.duration_since(now).try_into().ok());
+    match left {
+        Some(left) => plan.look_again(left),
+        None => plan.add(Action::IssueCertificate {
+            previous_authority: current.map(|current| current.authority),
+        }),
+    }
+}
+
+fn certificate_of(observed: &Observed) -> Option<Certificate> {
+    let secret = observed
+        .objects
+        .get(&ObjectKey::new(Kind::Secret, ours::WEBHOOK_SECRET))?;
+    Certificate::of_secret(secret)
+}
+
+/// Whether a replica answers: from then on the API server may ask for it.
+pub(super) fn is_webhook_ready(observed: &Observed) -> bool {
+    let deployment = observed
+        .objects
+        .get(&ObjectKey::new(Kind::Deployment, ours::WEBHOOK));
+    deployment.is_some_and(|deployment| deployment["status"]["availableReplicas"].as_i64() > Some(0))
+}
+
+/// Whether the API server asks it.
+pub(super) fn is_webhook_registered(observed: &Observed) -> bool {
+    let key = ObjectKey::new(Kind::MutatingWebhookConfiguration, WEBHOOK_CONFIGURATION);
+    observed.objects.contains_key(&key)
+}
+
+/// Made once; what users change in it stays.
+fn default_config(observed: &Observed, installation: &Installation, plan: &mut Plan) {
+    if !observed
+        .peer_pod_configs
+        .iter()
+        .any(|config| is_default(config, installation))
+    {
+        plan.add(Action::CreateConfig(Box::new(manifests::peer_pod_config(
+            installation,
+        ))));
+    }
+}
+
+pub(super) fn is_default(config: &peerpods_api::PeerPodConfig, installation: &Installation) -> bool {
+    config.metadata.name.as_deref() == Some(names::DEFAULT_PEER_POD_CONFIG)
+        && config.metadata.namespace.as_deref() == Some(&installation.namespace)
+}
