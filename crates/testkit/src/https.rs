@@ -38,7 +38,7 @@ pub fn https(
     headers: &[(&str, &str)],
     body: &[u8],
 ) -> io::Result<Reply> {
-    let mut stream = connect(address, authority)?;
+    let mut stream = tls_stream(address, authority)?;
     // Version 1.0: the body ends with the connection, and has no framing of its own.
     let mut request = format!(
         "{method} {path} HTTP/1.0\r\nHost: localhost\r\nContent-Length: {}\r\n",
@@ -59,7 +59,14 @@ pub fn https(
     parse(&String::from_utf8_lossy(&reply)).ok_or_else(|| io::Error::other("the answer is not of HTTP"))
 }
 
-fn connect(address: SocketAddr, authority: &Path) -> io::Result<StreamOwned<ClientConnection, TcpStream>> {
+/// A connection to a server on this machine whose certificate `authority`, a file, has signed.
+///
+/// # Errors
+/// The connection could not be made; the certificate shows itself with the first bytes.
+pub fn tls_stream(
+    address: SocketAddr,
+    authority: &Path,
+) -> io::Result<StreamOwned<ClientConnection, TcpStream>> {
     let mut roots = RootCertStore::empty();
     let authority = CertificateDer::from_pem_slice(&fs::read(authority)?).map_err(io::Error::other)?;
     roots.add(authority).map_err(io::Error::other)?;

@@ -16,7 +16,7 @@ mod wait;
 
 pub use api_server::ApiServer;
 pub use bed::{Bed, Output};
-pub use https::{Reply, https};
+pub use https::{Reply, https, tls_stream};
 pub use pod::{Pod, PodBuilder, container};
 pub use wait::{wait_for, wait_no_disk_without_machine};
 

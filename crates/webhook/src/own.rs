@@ -111,9 +111,15 @@ fn place(field: &str, kind: &str, resource: &str) -> String {
 
 /// Names that Kubernetes knows, and those of whoever owns a domain.
 fn is_known(resource: &str) -> bool {
-    matches!(resource, "cpu" | "memory" | "ephemeral-storage")
-        || resource.starts_with("hugepages-")
-        || resource.contains('/')
+    let is_word = |word: &str| {
+        let is_letter = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '_' | '-');
+        !word.is_empty() && word.chars().all(is_letter)
+    };
+    match (resource, resource.split_once('/')) {
+        ("cpu" | "memory" | "ephemeral-storage", _) => true,
+        (_, Some((domain, name))) => is_word(domain) && is_word(name),
+        (_, None) => resource.strip_prefix("hugepages-").is_some_and(is_word),
+    }
 }
 
 /// Devices and the like: whole, and never promised twice.

@@ -12,7 +12,7 @@ mod program;
 mod support;
 
 use cluster::{Cluster, pod_of};
-use peerpods_api::admission::{Backend, PodAdmission, WEBHOOK_PATH, webhook_configuration};
+use peerpods_api::admission::{Backend, PodAdmission, WEBHOOK_PATH, policy, webhook_configuration};
 use peerpods_testkit::ApiServer;
 use program::Program;
 use serde_json::json;
@@ -32,6 +32,7 @@ fn every_case_of_the_table() {
     register(&server, &program);
     cluster.wait_until_changed();
     cluster.check_table();
+    cluster.check_large_pod();
 }
 
 #[test]
@@ -61,4 +62,16 @@ fn every_other_pod_is_created_while_the_webhook_is_down() {
     cluster
         .create("default", &pod_of(Some("kata-remote")))
         .expect("it is changed again");
+}
+
+#[test]
+fn every_case_of_the_table_by_the_policy() {
+    let Some(server) = ApiServer::start() else { return };
+    let cluster = Cluster::prepare(&server);
+    let (policy, binding) = policy(&PodAdmission::default());
+    server.apply(&json!(policy)).text();
+    server.apply(&json!(binding)).text();
+    cluster.wait_until_changed();
+    cluster.check_table();
+    cluster.check_large_pod();
 }

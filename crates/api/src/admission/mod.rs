@@ -2,10 +2,13 @@
 //! register them with the API server.
 
 mod excluded;
+mod expressions;
+mod policy;
 mod webhook_configuration;
 
 pub use self::{
     excluded::{EXCLUDED_NAMES, excluded_namespaces},
+    policy::{POLICY, policy},
     webhook_configuration::{
         Backend, WEBHOOK_CONFIGURATION, WEBHOOK_NAME, WEBHOOK_PATH, webhook_configuration,
     },

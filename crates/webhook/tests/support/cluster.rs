@@ -70,8 +70,52 @@ impl<'a> Cluster<'a> {
             let before = self
                 .create(EXCLUDED, &pod)
                 .expect("without us the pod is created");
-            case.check_pod(&comparable(before), &comparable(after));
+            let after = comparable(after);
+            case.check_pod(&comparable(before), &after);
+            let again = self
+                .create(&case.namespace, &after)
+                .expect("what was created once is created again");
+            assert_eq!(
+                comparable(again),
+                after,
+                "{}: it is not changed again",
+                case.name()
+            );
         }
+    }
+
+    /// Panics unless a pod of very many containers is changed as any other.
+    pub(crate) fn check_large_pod(&self) {
+        let many = |prefix: &str, more: Value| -> Vec<Value> {
+            let one = |number| {
+                let mut one = json!({
+                    "name": format!("{prefix}{number}"), "image": "example.com/image:1",
+                    "resources": {"limits": {"cpu": "500m", "memory": "64Mi"}, "requests": {"cpu": "100m", "memory": "32Mi"}},
+                });
+                if more.is_string() {
+                    one["restartPolicy"] = more.clone();
+                }
+                one
+            };
+            (0..20).map(one).collect()
+        };
+        let mut pod = pod_of(Some("kata-remote"));
+        pod["spec"]["containers"] = many("c", Value::Null).into();
+        pod["spec"]["initContainers"] = many("s", json!("Always")).into();
+        let after = self.create("default", &pod).expect("a large pod is created");
+        let annotations = &after["metadata"]["annotations"];
+        assert_eq!(
+            annotations["io.katacontainers.config.hypervisor.default_vcpus"],
+            "20"
+        );
+        assert_eq!(
+            annotations["io.katacontainers.config.hypervisor.default_memory"],
+            "2560"
+        );
+        let kept = annotations["kata.peerpods.io/resources"]
+            .as_str()
+            .expect("resources are kept");
+        assert_eq!(kept.matches("500m").count(), 40);
     }
 }
 

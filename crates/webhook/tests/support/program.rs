@@ -124,9 +124,14 @@ impl Program {
         Ok(text)
     }
 
+    /// The process's number.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// `kill PID`
     pub(crate) fn terminate(&self) {
-        let kill = Command::new("kill").arg(self.process.id().to_string()).status();
+        let kill = Command::new("kill").arg(self.id().to_string()).status();
         assert!(kill.expect("kill is a program").success());
     }
 
