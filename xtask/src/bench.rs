@@ -25,6 +25,7 @@ mod sizes;
 mod start;
 mod streams;
 mod table;
+mod webhook;
 
 use std::{
     io::Read,
@@ -72,6 +73,8 @@ enum Measurement {
     Network,
     /// Memory and idle CPU of many pods.
     Fleet,
+    /// Admission reviews at a steady rate.
+    Webhook,
 }
 
 impl Measurement {
@@ -191,6 +194,7 @@ fn measure(measurement: Measurement, context: &Context) -> Result<Vec<row::Row>>
         Measurement::Stdin => streams::stdin(context),
         Measurement::Network => network::measure(context),
         Measurement::Fleet => fleet::measure(context),
+        Measurement::Webhook => webhook::measure(context),
     }
 }
 

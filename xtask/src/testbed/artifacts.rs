@@ -35,7 +35,7 @@ pub(crate) enum Profile {
 
 impl Profile {
     /// Cargo's name for it.
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Testbed => "testbed",
             Self::Release => "release",
