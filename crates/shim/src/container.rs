@@ -14,6 +14,7 @@ use crate::{
     annotations::{Annotations, ContainerKind},
     credentials,
     error::Error,
+    limits,
     mounts::Plan,
     number::ProcessNumber,
     process::{Launch, Process},
@@ -65,6 +66,7 @@ impl Container {
         };
         let name = name.to_owned();
         let mut guest = spec::for_guest(of.spec, &of.kind, of.id, of.bundle, &of.processes)?;
+        limits::set(&sandbox.resources, &name, &mut guest)?;
         let plan = Plan::new(
             std::mem::take(&mut guest.Mounts),
             sandbox.id(),

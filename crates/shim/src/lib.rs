@@ -24,6 +24,7 @@ mod files;
 mod forward;
 mod hypervisor;
 mod info;
+mod limits;
 mod mounts;
 mod number;
 mod process;

@@ -8,6 +8,7 @@ use std::{
 
 use containerd_shim_protos::events::task::TaskOOM;
 use peerpods_proto::{agent::CreateSandboxRequest, oci::Spec, shim_settings::HostPaths};
+use peerpods_resources::PodResources;
 use tokio::{
     sync::{mpsc::UnboundedReceiver, watch},
     time::{MissedTickBehavior, interval, sleep},
@@ -22,7 +23,7 @@ use crate::{
     files::Files,
     forward,
     hypervisor::Hypervisor,
-    mounts, resolver, spec,
+    limits, mounts, resolver, spec,
     timeline::Timeline,
     watch::{Change, Watch},
 };
@@ -99,6 +100,8 @@ pub(crate) struct Sandbox {
     pub(crate) timeline: Timeline,
     pub(crate) files: Arc<Files>,
     pub(crate) host_paths: HostPaths,
+    /// What the pod's containers asked for and may use.
+    pub(crate) resources: PodResources,
     liveness: watch::Sender<Liveness>,
 }
 
@@ -114,13 +117,14 @@ impl Sandbox {
         if let (ContainerKind::Sandbox, Some(field)) = (kind, spec::host_namespace(spec)) {
             return Err(Error::HostNamespace(field));
         }
+        let resources = limits::of_pod(spec)?;
         let namespace = spec::network_namespace(spec).unwrap_or_default();
         let annotations = Annotations(&spec.Annotations).for_adaptor(id);
         let booted = async {
             let socket = hypervisor
                 .create(id, annotations, &namespace.to_string_lossy())
                 .await?;
-            Self::bring_up(id, spec, hypervisor, &socket, shim_start).await
+            Self::bring_up(id, spec, hypervisor, &socket, shim_start, resources).await
         }
         .await;
         if let Err(error) = &booted {
@@ -138,6 +142,7 @@ impl Sandbox {
         hypervisor: &Hypervisor,
         socket: &Path,
         shim_start: SystemTime,
+        resources: PodResources,
     ) -> Result<Arc<Self>, Error> {
         let directory = socket
             .parent()
@@ -178,6 +183,7 @@ impl Sandbox {
             id: id.to_owned(),
             files,
             host_paths: mounts::host_paths(directory),
+            resources,
             agent,
             hypervisor,
             timeline,

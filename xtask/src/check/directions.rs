@@ -39,7 +39,12 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     (
         "peerpods-shim",
-        &["peerpods-error", "peerpods-proto", "peerpods-tunnel"],
+        &[
+            "peerpods-error",
+            "peerpods-proto",
+            "peerpods-resources",
+            "peerpods-tunnel",
+        ],
     ),
     (
         "peerpods-guest",

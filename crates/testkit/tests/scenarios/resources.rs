@@ -77,6 +77,67 @@ fn limits_are_those_of_the_containers_in_the_vm() {
     assert_eq!(second.text(), "max");
 }
 
+/// As the webhook leaves a pod: no resources, and what they were in an annotation.
+fn after_admission(name: &str, script: &str, own: &Value) -> PodBuilder {
+    let annotation = json!({"containers": {"main": own}}).to_string();
+    let containers = vec![container("main", script), container("second", "sleep 1000")];
+    PodBuilder::new(name, Runtime::PeerPod, containers).annotation("kata.peerpods.io/resources", &annotation)
+}
+
+#[test]
+fn limits_that_admission_kept_hold_in_the_vm() {
+    let bed = Bed::connect();
+    let own = json!({"limits": {"memory": "64Mi", "cpu": "1500m"}, "requests": {"cpu": "500m"}});
+    let pod = after_admission("kept", "sleep 1000", &own).start(&bed);
+    assert_eq!(pod.shell("cat /sys/fs/cgroup/memory.max"), "67108864");
+    assert_eq!(pod.shell("cat /sys/fs/cgroup/cpu.max"), "150000 100000");
+    let second = [
+        "exec",
+        &pod.name,
+        "-c",
+        "second",
+        "--",
+        "cat",
+        "/sys/fs/cgroup/memory.max",
+    ];
+    assert_eq!(bed.kubectl(&second).text(), "max");
+}
+
+#[test]
+fn memory_beyond_a_limit_that_admission_kept_is_an_oom_kill() {
+    let bed = Bed::connect();
+    let script = "x=a; while :; do x=$x$x; done";
+    let pod = after_admission("kept-greedy", script, &json!({"limits": {"memory": "32Mi"}}))
+        .spec("restartPolicy", json!("Never"))
+        .create(&bed);
+    let ended = pod.wait_status("the container has ended", |status| {
+        let all = status["containerStatuses"].as_array().into_iter().flatten();
+        all.into_iter()
+            .any(|one| one["state"]["terminated"]["reason"] == "OOMKilled")
+    });
+    assert!(ended.to_string().contains("\"exitCode\":137"), "{ended:#}");
+}
+
+#[test]
+fn an_annotation_that_cannot_be_read_is_told_in_an_event() {
+    let bed = Bed::connect();
+    let pod = PodBuilder::new(
+        "kept-broken",
+        Runtime::PeerPod,
+        vec![container("main", "sleep 1000")],
+    )
+    .annotation("kata.peerpods.io/resources", "cpu=2")
+    .create(&bed);
+    wait_for("an event names the annotation", FIGURES_LIMIT, || {
+        let events = pod.events();
+        if events.contains("kata.peerpods.io/resources: annotation") {
+            Ok(())
+        } else {
+            Err(events)
+        }
+    });
+}
+
 #[test]
 fn the_vm_rests_on_little_memory() {
     let bed = Bed::connect();
