@@ -18,6 +18,7 @@ use crate::{
     host::{GuestDefaults, Node, PodDirectories, end_orphans},
     journal::Journal,
     kubernetes::{Access, Cluster},
+    peer_pods::{PeerPodObjects, PeerPods},
     provider,
     sandbox::{Limits, Sandboxes},
     service::{Identity, Service},
@@ -99,6 +100,9 @@ async fn run(settings: Settings) -> Result<(), Fatal> {
         boot: settings.proxy_timeout,
         ..Limits::default()
     };
+    let cluster = Cluster::new(Access::choose(settings.kubeconfig.clone()));
+    let peer_pods = (settings.peer_pods == PeerPodObjects::Write && cluster.is_configured())
+        .then(|| PeerPods::new(cluster.clone(), journal.clone(), settings.cloud_provider.name()));
     let pool = Pool::new(
         provider.clone(),
         journal.clone(),
@@ -125,6 +129,7 @@ async fn run(settings: Settings) -> Result<(), Fatal> {
             agent_port: settings.forwarder_port,
         },
         limits,
+        peer_pods: peer_pods.clone(),
     });
     let sandboxes = Sandboxes::new(journal, node.clone());
     sandboxes
@@ -141,7 +146,6 @@ async fn run(settings: Settings) -> Result<(), Fatal> {
             vxlan_port: settings.vxlan_port,
         }),
     };
-    let cluster = Cluster::new(Access::choose(settings.kubeconfig.clone()));
     let credentials = CredentialsService {
         credentials: Arc::new(Credentials::new(
             cluster,
@@ -159,10 +163,24 @@ async fn run(settings: Settings) -> Result<(), Fatal> {
         cluster: settings.cluster_id,
         node: Some(settings.node_name),
     };
+    if let Some(peer_pods) = peer_pods {
+        keep_peer_pods(peer_pods, node.clone(), sandboxes.clone(), scope.clone());
+    }
     tokio::spawn(async move { end_orphans(&node, &sandboxes, &scope).await });
     wait_for_the_end().await?;
     end(server).await;
     Ok(())
+}
+
+/// What is done about PeerPods beside what sandboxes do, for as long as the process lives.
+fn keep_peer_pods(peer_pods: PeerPods, node: Arc<Node>, sandboxes: Sandboxes, scope: OwnerScope) {
+    let releasing = peer_pods.clone();
+    tokio::spawn(async move { releasing.keep_releasing().await });
+    tokio::spawn(async move {
+        peer_pods
+            .keep_reaping(node.provider.as_ref(), &sandboxes, &scope)
+            .await;
+    });
 }
 
 /// Binds the socket, in place of one that an earlier process left.

@@ -7,6 +7,7 @@ use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefi
 use serde::de::DeserializeOwned;
 
 use crate::{
+    peer_pods::ObjectKey,
     sandbox::{Record, SandboxId, State},
     warm::Member,
 };
@@ -17,6 +18,8 @@ type Table = TableDefinition<'static, &'static str, &'static [u8]>;
 const SANDBOXES: Table = TableDefinition::new("sandboxes");
 /// Launch token to [`Member`] in JSON.
 const WARM: Table = TableDefinition::new("warm");
+/// Namespace and name of an object that is to be let go to [`ObjectKey`] in JSON.
+const RELEASES: Table = TableDefinition::new("peer-pod-releases");
 /// The database's file in the journal's folder.
 const FILE: &str = "sandboxes.redb";
 /// Records hold keys: nobody but root reads them.
@@ -77,7 +80,7 @@ impl Journal {
             database: Arc::new(database),
         };
         journal.change("prepare", |transaction| {
-            for table in [SANDBOXES, WARM] {
+            for table in [SANDBOXES, WARM, RELEASES] {
                 transaction.open_table(table)?;
             }
             Ok(())
@@ -140,6 +143,34 @@ impl Journal {
         let token = token.clone();
         self.blocking(move |transaction| {
             transaction.open_table(WARM)?.remove(token.as_str())?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// The objects of the cluster that are to be let go.
+    pub(crate) fn releases(&self) -> Result<Vec<ObjectKey>, JournalError> {
+        let transaction = self.database.begin_read().map_err(JournalError::of("read"))?;
+        read_table(&transaction, RELEASES)
+    }
+
+    /// Notes that an object is to be let go; durable on return.
+    pub(crate) async fn put_release(&self, object: &ObjectKey) -> Result<(), JournalError> {
+        let key = object.to_string();
+        let json = serde_json::to_vec(object).expect("a key is plain data");
+        self.blocking(move |transaction| {
+            let mut releases = transaction.open_table(RELEASES)?;
+            releases.insert(key.as_str(), json.as_slice())?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Forgets an object that was let go; durable on return.
+    pub(crate) async fn remove_release(&self, object: &ObjectKey) -> Result<(), JournalError> {
+        let key = object.to_string();
+        self.blocking(move |transaction| {
+            transaction.open_table(RELEASES)?.remove(key.as_str())?;
             Ok(())
         })
         .await

@@ -4,6 +4,7 @@
 //! - `warm` keeps VMs without pods ready, for sandboxes to take.
 //! - `host` does what the machines ask for: provider, network, pod directories.
 //! - `credentials` finds what a pod's images are pulled with, by `kubernetes`.
+//! - `peer_pods` shows the cluster what VMs there are.
 //! - `service` is what shims call; `relay` is for stock shims only.
 
 mod agent;
@@ -12,6 +13,7 @@ mod daemon;
 mod host;
 mod journal;
 mod kubernetes;
+mod peer_pods;
 mod provider;
 mod relay;
 mod request;

@@ -13,6 +13,7 @@ use tokio::{
     task::{JoinHandle, JoinSet},
     time::{sleep, timeout},
 };
+use tracing::Instrument;
 
 /// Far more connections than any shim opens; further ones wait until one of these ends.
 const CONNECTIONS_LIMIT: usize = 32;
@@ -53,7 +54,7 @@ impl Relay {
         }
         let listener = UnixListener::bind(path).map_err(failed)?;
         Ok(Self {
-            task: tokio::spawn(accept(listener, Arc::new(connection))),
+            task: tokio::spawn(accept(listener, Arc::new(connection)).in_current_span()),
         })
     }
 }

@@ -11,7 +11,7 @@ use peerpods_provider::AddressPool;
 use peerpods_provider_qemu::Accelerator;
 use peerpods_tunnel::channel::AGENT_PORT;
 
-use crate::credentials::ImagePullSecrets;
+use crate::{credentials::ImagePullSecrets, peer_pods::PeerPodObjects};
 
 /// The node daemon of peer pods: gives every pod of runtime class kata-remote a virtual machine of its own.
 ///
@@ -82,6 +82,9 @@ pub(crate) struct Settings {
         value_name = "FILE"
     )]
     pub(crate) auth_json_file: PathBuf,
+    /// Whether there is a PeerPod object for each VM, where the API server can be reached.
+    #[arg(long, env = "PEER_PODS", default_value = "write", value_parser = peer_pods())]
+    pub(crate) peer_pods: PeerPodObjects,
     #[command(flatten)]
     pub(crate) qemu: QemuArguments,
     #[command(flatten)]
@@ -119,6 +122,17 @@ fn image_pull_secrets() -> impl TypedValueParser<Value = ImagePullSecrets> {
     })
 }
 
+fn peer_pods() -> impl TypedValueParser<Value = PeerPodObjects> {
+    let values = PossibleValuesParser::new([
+        PossibleValue::new("write").help("There is, made before the VM and gone after it"),
+        PossibleValue::new("omit").help("There is not"),
+    ]);
+    values.map(|value| match value.as_str() {
+        "omit" => PeerPodObjects::Omit,
+        _ => PeerPodObjects::Write,
+    })
+}
+
 /// The providers of this build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum CloudProvider {
@@ -126,6 +140,16 @@ pub(crate) enum CloudProvider {
     Qemu,
     /// No VMs: guests in namespaces of this node, isolated by nothing. For benchmarks and tests only.
     Namespaces,
+}
+
+impl CloudProvider {
+    /// The name by which it is set, and by which PeerPods tell it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Qemu => "qemu",
+            Self::Namespaces => "namespaces",
+        }
+    }
 }
 
 /// Settings of the provider `qemu`.

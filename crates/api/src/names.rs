@@ -35,6 +35,9 @@ pub mod labels {
     /// On nodes that Node Feature Discovery found able to run VMs; its value is `true`.
     pub const KATA_CAPABLE: &str = "feature.node.kubernetes.io/runtime.kata";
 
+    /// On a PeerPod: the node whose adaptor made it, cut to what a label holds; `spec.nodeName` has the whole.
+    pub const PEER_POD_NODE: &str = "peerpods.io/node";
+
     /// On every namespace, set by Kubernetes: the namespace's own name.
     pub const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 }

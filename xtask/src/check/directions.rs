@@ -29,6 +29,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "peerpods-adaptor",
         &[
+            "peerpods-api",
             "peerpods-error",
             "peerpods-proto",
             "peerpods-provider",

@@ -24,7 +24,7 @@ pub(super) struct Plan {
 }
 
 /// Configuration files, below the state folder, with `@NAME@` where a value belongs.
-const FILES: [(&str, &str); 14] = [
+const FILES: [(&str, &str); 15] = [
     ("containerd.toml", include_str!("files/containerd.toml")),
     (
         "certs.d/10.250.0.1:5000/hosts.toml",
@@ -46,6 +46,10 @@ const FILES: [(&str, &str); 14] = [
     (
         "node-credentials.json",
         include_str!("files/node-credentials.json"),
+    ),
+    (
+        "peerpods.yaml",
+        include_str!("../../../deploy/crds/confidentialcontainers.org_peerpods.yaml"),
     ),
     ("adaptor-role.json", include_str!("files/adaptor-role.json")),
     ("Corefile", include_str!("files/Corefile")),

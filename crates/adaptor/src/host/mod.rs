@@ -20,6 +20,7 @@ pub(crate) use self::orphans::end_orphans;
 pub(crate) use self::pod_directory::PodDirectories;
 use crate::{
     agent::{self, Credentials},
+    peer_pods::{PeerPods, Shown},
     relay::Relay,
     retry::Pauses,
     sandbox::{Effects, Limits, Plan, Reason},
@@ -44,6 +45,8 @@ pub(crate) struct Node {
     pub(crate) guest: GuestDefaults,
     pub(crate) limits: Limits,
     pub(crate) pool: Pool,
+    /// What the cluster sees of the VMs, where it is to see something.
+    pub(crate) peer_pods: Option<PeerPods>,
 }
 
 #[async_trait]
@@ -54,6 +57,7 @@ impl Effects for Node {
 
     async fn claim(&self, plan: &Plan, warm: &WarmVm) -> Result<(), String> {
         self.directories.mark(&plan.sandbox, "start-vm");
+        self.announce(plan).await;
         let payload = self.payload(plan).map_err(|reason| reason.to_string())?;
         let name = name(plan);
         let bound = self.provider.claim(&warm.instance.id, &plan.pod, &name);
@@ -76,16 +80,17 @@ impl Effects for Node {
         Ok(())
     }
 
-    async fn discard(&self, plan: &Plan, warm: &WarmVm) {
+    async fn discard(&self, _: &Plan, warm: &WarmVm) {
         let mut pauses = Pauses::new(&self.limits);
         while let Err(error) = self.provider.terminate(&warm.instance.id).await {
-            tracing::warn!(sandbox = %plan.sandbox, error = chain(&error), "the warm VM's end is tried again");
+            tracing::warn!(error = chain(&error), "the warm VM's end is tried again");
             pauses.next_unbounded().await;
         }
     }
 
     async fn launch(&self, plan: &Plan, token: &LaunchToken) -> Result<Instance, Reason> {
         self.directories.mark(&plan.sandbox, "start-vm");
+        self.announce(plan).await;
         let request = self.request(plan, token)?;
         let deadline = Instant::now() + self.limits.launch;
         let mut pauses = Pauses::new(&self.limits);
@@ -106,12 +111,13 @@ impl Effects for Node {
                     )));
                 }
             };
-            tracing::warn!(sandbox = %plan.sandbox, error = chain(&error), "the launch is tried again");
+            tracing::warn!(error = chain(&error), "the launch is tried again");
             pauses.next(deadline).await;
         }
     }
 
     async fn join(&self, plan: &Plan, instance: &Instance) -> Result<ServerKeyPin, Reason> {
+        self.show(plan, Shown::Booting(instance.clone()));
         let tunnel = tunnel(plan, instance)?;
         tunnel
             .attach()
@@ -141,6 +147,7 @@ impl Effects for Node {
             Err(reason) => return reason,
         };
         self.directories.mark(&plan.sandbox, "vm-ready");
+        self.show(plan, Shown::Ready(instance.clone()));
         reachable();
         let reason = agent::await_death(self.provider.as_ref(), instance).await;
         // Shims are told before what they hold of the VM is taken away.
@@ -149,15 +156,31 @@ impl Effects for Node {
     }
 
     async fn drain(&self, plan: &Plan, token: &LaunchToken, instance: Option<&Instance>) {
+        if let Some(peer_pods) = &self.peer_pods {
+            peer_pods.show_end(plan, instance);
+        }
         let mut pauses = Pauses::new(&self.limits);
         while let Err(error) = self.try_drain(plan, token, instance).await {
-            tracing::warn!(sandbox = %plan.sandbox, error, "the VM's end is tried again");
+            tracing::warn!(error, "the VM's end is tried again");
             pauses.next_unbounded().await;
         }
     }
 }
 
 impl Node {
+    /// Before anything is launched or claimed the cluster sees it, where there is something to see it with.
+    async fn announce(&self, plan: &Plan) {
+        if let Some(peer_pods) = &self.peer_pods {
+            peer_pods.announce(plan).await;
+        }
+    }
+
+    fn show(&self, plan: &Plan, shown: Shown) {
+        if let Some(peer_pods) = &self.peer_pods {
+            peer_pods.show(plan, shown);
+        }
+    }
+
     /// Tunnel up, connection file written, socket for stock shims open.
     async fn open(
         &self,
@@ -211,7 +234,12 @@ impl Node {
         tunnel.detach().await.map_err(|error| chain(&error))?;
         self.directories
             .remove(&plan.sandbox)
-            .map_err(|error| chain(&error))
+            .map_err(|error| chain(&error))?;
+        // Last: the sandbox's record goes next, and the object must not be forgotten with it.
+        match &self.peer_pods {
+            Some(peer_pods) => peer_pods.release(plan).await.map_err(|error| chain(&error)),
+            None => Ok(()),
+        }
     }
 
     /// All that the pod's guest is told.

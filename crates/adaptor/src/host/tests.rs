@@ -46,6 +46,7 @@ impl Lab {
                 agent_port: 15150,
             },
             limits: Limits::default(),
+            peer_pods: None,
         });
         let plan = example("pod-1", 555_000);
         node.directories.make(&plan.sandbox).unwrap();

@@ -74,16 +74,28 @@ impl Cluster {
         let request = Request::new(path).get(name.as_str(), &Default::default());
         let request = request.map_err(|error| KubernetesError::Unreachable(error.to_string()))?;
         // The library would log what it cannot read, and that may be a Secret: so reading is done here.
+        let text = self.call(|client| async move { client.request_text(request).await });
+        let text = Zeroizing::new(text.await?);
+        serde_json::from_str(&text).map_err(|error| KubernetesError::malformed(&error))
+    }
+
+    /// What the requests of `work` are answered, all together within the time of one.
+    pub(crate) async fn call<T, F: Future<Output = kube::Result<T>>>(
+        &self,
+        work: impl FnOnce(Client) -> F,
+    ) -> Result<T, KubernetesError> {
         let answer = timeout(REQUEST_TIMEOUT, async {
             let client = self.client().await?;
-            client.request_text(request).await.map_err(KubernetesError::from)
+            work(client).await.map_err(KubernetesError::from)
         });
-        let text = Zeroizing::new(
-            answer
-                .await
-                .map_err(|_| KubernetesError::Silent(REQUEST_TIMEOUT))??,
-        );
-        serde_json::from_str(&text).map_err(|error| KubernetesError::malformed(&error))
+        answer
+            .await
+            .map_err(|_| KubernetesError::Silent(REQUEST_TIMEOUT))?
+    }
+
+    /// Whether there is a way to it at all.
+    pub(crate) fn is_configured(&self) -> bool {
+        self.access != Access::None
     }
 
     async fn client(&self) -> Result<Client, KubernetesError> {

@@ -6,6 +6,7 @@ use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
 };
+use tracing::Instrument;
 
 use super::{
     Effects, Plan, Reason, Record, State,
@@ -109,7 +110,10 @@ pub(super) fn drive(record: Record, journal: Journal, effects: Arc<dyn Effects>)
         reports,
         under_way: None,
     };
-    let task = tokio::spawn(driver.run(mailbox, reported));
+    // On every line that is logged for the sandbox, here and in what it has done.
+    let (id, namespace, pod) = (&plan.sandbox, &plan.pod.pod_namespace, &plan.pod.pod_name);
+    let span = tracing::info_span!("sandbox", pod = %format_args!("{namespace}/{pod}"), %id);
+    let task = tokio::spawn(driver.run(mailbox, reported).instrument(span));
     (
         Handle {
             plan,
@@ -170,7 +174,7 @@ impl Driver {
         let (state, effect) = step(before.clone(), event);
         if state != before {
             self.record(&state).await;
-            tracing::info!(sandbox = %self.plan.sandbox, pod = self.plan.pod.pod_name, "the VM is {}", state.name());
+            tracing::info!("the VM is {}", state.name());
             self.view.send_replace(View {
                 state,
                 access: Access::Closed,
@@ -199,7 +203,6 @@ impl Driver {
             match written {
                 Ok(()) => return,
                 Err(error) => tracing::error!(
-                    sandbox = %self.plan.sandbox,
                     error = peerpods_error::chain(&error),
                     "the journal cannot be written; trying again"
                 ),
@@ -219,11 +222,12 @@ impl Driver {
 
     fn begin(&mut self, effect: Effect) {
         let (plan, effects, reports) = (self.plan.clone(), self.effects.clone(), self.reports.clone());
-        self.under_way = Some(tokio::spawn(async move {
+        let work = async move {
             let event = perform(&plan, effects.as_ref(), &reports, effect).await;
             // The driver is gone only when the process ends.
             let _ = reports.send(Report::Done(event)).await;
-        }));
+        };
+        self.under_way = Some(tokio::spawn(work.in_current_span()));
     }
 }
 
@@ -237,7 +241,7 @@ async fn perform(
         Effect::Claim(warm) => match effects.claim(plan, &warm).await {
             Ok(()) => Event::Claimed(warm.instance),
             Err(cause) => {
-                tracing::warn!(sandbox = %plan.sandbox, instance = %warm.instance.id, cause, "a warm VM is not to be had");
+                tracing::warn!(instance = %warm.instance.id, cause, "a warm VM is not to be had");
                 Event::Unclaimed(warm.instance)
             }
         },

@@ -5,6 +5,7 @@
 mod adaptor;
 mod machine;
 mod node;
+mod peer_pods;
 mod runtime;
 mod warm;
 

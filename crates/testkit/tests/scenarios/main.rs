@@ -11,6 +11,7 @@ mod lifecycle;
 mod logs;
 mod network;
 mod nothing_left;
+mod peer_pods;
 mod port_forward;
 mod refusals;
 mod registries;

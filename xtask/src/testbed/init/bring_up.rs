@@ -59,6 +59,12 @@ pub(super) fn bring_up(plan: &Plan, state: &State) -> Result<()> {
             kubectl(&["apply", "--filename", &classes])
         })
     })?;
+    let kinds = state.text("config/peerpods.yaml");
+    step(state, "custom resources", || {
+        wait_for("the custom resources", || {
+            kubectl(&["apply", "--filename", &kinds])
+        })
+    })?;
     let role = state.text("config/adaptor-role.json");
     step(state, "the adaptors' role", || {
         wait_for("the adaptors' role", || kubectl(&["apply", "--filename", &role]))
