@@ -70,10 +70,11 @@ async fn run(platform: Platform, handed_over: Instant) -> Result<&'static str, G
     let reaper = Reaper::start()?;
     write_trusted_roots()?;
     let user_data = boot::read_user_data(platform).await?;
+    let (scratch, scratch_preparation) = Scratch::of(platform);
     let body = Body {
         platform,
         reaper,
-        scratch: Scratch::prepare(platform),
+        scratch,
     };
     let warm = match user_data {
         UserData::Pod(payload) => {
@@ -83,9 +84,13 @@ async fn run(platform: Platform, handed_over: Instant) -> Result<&'static str, G
                 "the agent answers {} ms after the kernel handed over",
                 handed_over.elapsed().as_millis()
             );
+            scratch_preparation.start();
             return Ok(pod.end().await);
         }
-        UserData::Warm(payload) => payload,
+        UserData::Warm(payload) => {
+            scratch_preparation.start();
+            payload
+        }
     };
     let Some(claim) = warm::claimed(warm).await? else {
         return Ok("no pod came, and the worker was not heard for the length of the lease");

@@ -5,8 +5,9 @@
 
 use std::{env, fs, path::Path, process::Command};
 
-const SEED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/scratch/seed.ext4.zst");
-const SEED_BYTES: usize = 16 << 20;
+const SEED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/scratch/seed.zst");
+const FILE_SYSTEM_BYTES: u64 = 16 << 20;
+const BLOCK_BYTES: usize = 4096;
 /// Any that is not random: file systems of different VMs never meet.
 const IDENTITY: &str = "70656572-706f-4473-a000-736372617463";
 /// All of them, so that no version of `mke2fs` adds others. None keeps a journal or checksums of what is lost with the VM.
@@ -19,7 +20,7 @@ const COMPRESSION_LEVEL: i32 = 22;
 fn make(image: &Path) {
     fs::File::create(image)
         .unwrap()
-        .set_len(SEED_BYTES as u64)
+        .set_len(FILE_SYSTEM_BYTES)
         .unwrap();
     let extended = format!("hash_seed={IDENTITY},nodiscard,lazy_itable_init=1,root_owner=0:0");
     let made = Command::new("mke2fs")
@@ -36,25 +37,24 @@ fn make(image: &Path) {
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
 }
 
+/// The blocks that hold anything, each after its number.
+fn seed_of(image: &[u8]) -> Vec<u8> {
+    let blocks = (0_u32..).zip(image.chunks(BLOCK_BYTES));
+    blocks
+        .filter(|(_, block)| block.iter().any(|byte| *byte != 0))
+        .flat_map(|(number, block)| [&number.to_le_bytes(), block].concat())
+        .collect()
+}
+
 #[test]
 fn the_seed_is_what_mke2fs_makes() {
     let folder = tempfile::tempdir().unwrap();
-    let image = folder.path().join("seed.ext4");
+    let image = folder.path().join("file-system");
     make(&image);
-    let made = fs::read(&image).unwrap();
+    let made = seed_of(&fs::read(&image).unwrap());
     if env::var_os("PEERPODS_WRITE_SEED").is_some() {
         fs::write(SEED, zstd::bulk::compress(&made, COMPRESSION_LEVEL).unwrap()).unwrap();
     }
-    let kept = zstd::bulk::decompress(&fs::read(SEED).unwrap(), SEED_BYTES).unwrap();
+    let kept = zstd::bulk::decompress(&fs::read(SEED).unwrap(), made.len()).unwrap();
     assert!(made == kept, "mke2fs makes something else than {SEED} holds");
-    let check = Command::new("e2fsck")
-        .args(["-f", "-n"])
-        .arg(&image)
-        .output()
-        .unwrap();
-    assert!(
-        check.status.success(),
-        "{}",
-        String::from_utf8_lossy(&check.stdout)
-    );
 }

@@ -40,22 +40,39 @@ enum Phase {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Space(());
 
-impl Scratch {
-    /// Makes it ready, on a thread of its own: nobody needs it before the first container. Until here the disk was not
-    /// touched, so that a VM can be saved and go on with another, empty disk.
-    pub(crate) fn prepare(platform: Platform) -> Self {
-        let (sender, phase) = watch::channel(Phase::Preparing);
+/// What makes scratch space ready, once.
+pub(crate) struct Preparation {
+    platform: Platform,
+    phase: watch::Sender<Phase>,
+}
+
+impl Preparation {
+    /// Makes the space ready, on a thread of its own. Until here the disk was not touched, so that a VM can be saved and go
+    /// on with another, empty disk.
+    pub(crate) fn start(self) {
         tokio::task::spawn_blocking(move || {
-            let result = prepare(platform);
+            let result = prepare(self.platform);
             if let Err(error) = &result {
                 tracing::error!("{}", error.chain());
             }
-            sender.send_replace(match result {
+            self.phase.send_replace(match result {
                 Ok(()) => Phase::Ready,
                 Err(error) => Phase::Unusable(Arc::new(error)),
             });
         });
-        Self { phase }
+    }
+}
+
+impl Scratch {
+    /// Scratch space, and what makes it ready: nobody needs it before the first container, so that it is best started when
+    /// there is nothing else to do.
+    pub(crate) fn of(platform: Platform) -> (Self, Preparation) {
+        let (sender, phase) = watch::channel(Phase::Preparing);
+        let preparation = Preparation {
+            platform,
+            phase: sender,
+        };
+        (Self { phase }, preparation)
     }
 
     /// Waits until it is ready. A disk that cannot be used is an error for every container: memory in its place would
