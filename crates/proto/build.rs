@@ -4,12 +4,13 @@ use std::{env, fs, path::PathBuf};
 
 use ttrpc_codegen::{Codegen, Customize, ProtobufCustomize};
 
-const PROTOS: [&str; 5] = [
+const PROTOS: [&str; 6] = [
     "proto/hypervisor.proto",
     "proto/types.proto",
     "proto/oci.proto",
     "proto/agent.proto",
     "proto/registry.proto",
+    "proto/statistics.proto",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

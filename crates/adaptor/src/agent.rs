@@ -131,3 +131,57 @@ async fn console(provider: &dyn Provider, instance: &Instance) -> String {
     let last = &lines[lines.len().saturating_sub(CONSOLE_LINES)..];
     format!("; its console ends with: {}", last.join(" | "))
 }
+
+#[cfg(test)]
+mod tests {
+    use peerpods_provider::{conformance::request, fake::FakeProvider};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    /// What is told of a VM that answers a connection to the agent's port with these bytes, and then says no more.
+    async fn meet(answer: &'static [u8]) -> String {
+        let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))
+            .await
+            .unwrap();
+        let address = listener.local_addr().unwrap();
+        let provider = FakeProvider::new();
+        let mut instance = provider.launch(&request("strange", "node-a")).await.unwrap();
+        instance.addresses = vec![address.ip()];
+        let serving = tokio::spawn(async move {
+            loop {
+                let (mut connection, _) = listener.accept().await.unwrap();
+                connection.write_all(answer).await.unwrap();
+                // Held, so that its end is not what tells.
+                tokio::spawn(async move { connection.read_to_end(&mut Vec::new()).await });
+            }
+        });
+        let credentials = Credentials {
+            identity: &ClientIdentity::issue("sandbox").unwrap(),
+            join_secret: &new_join_secret().unwrap(),
+        };
+        let limit = Duration::from_millis(100);
+        let joined = await_join(&provider, &instance, address.port(), credentials, limit).await;
+        serving.abort();
+        let reason = joined.unwrap_err();
+        assert!(matches!(reason, Reason::NotBooted(_)), "{reason:?}");
+        reason.to_string()
+    }
+
+    #[tokio::test]
+    async fn a_vm_that_answers_with_nonsense_or_with_silence_is_not_taken_for_booted() {
+        let (garbage, alert, silence) = tokio::join!(
+            meet(b"HTTP/1.1 200 OK\r\n\r\nhello"),
+            // TLS's own way to refuse: a fatal alert, "internal error".
+            meet(b"\x15\x03\x03\x00\x02\x02\x50"),
+            meet(b""),
+        );
+        for refused in [garbage, alert] {
+            assert!(refused.contains("127.0.0.1:"), "{refused}");
+        }
+        assert!(silence.contains("no answer within"), "{silence}");
+    }
+}

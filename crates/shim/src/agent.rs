@@ -7,6 +7,8 @@ use peerpods_proto::{
     agent_ttrpc::{AgentServiceClient, HealthClient},
     registry_ttrpc::ImageCredentialsClient,
     registry_wire::{ImageAccess, OfferRequest},
+    statistics::AwaitChangeRequest,
+    statistics_ttrpc::StatisticsClient,
 };
 use peerpods_tunnel::channel::{self, CONNECTION_FILE, Connection};
 use ttrpc::{
@@ -26,6 +28,8 @@ const CONNECT_TIME: Duration = Duration::from_secs(30);
 const CONNECT_RETRY_DELAY: Duration = Duration::from_millis(200);
 /// An agent that shuts the machine down may never answer.
 const DESTROY_TIMEOUT: Duration = Duration::from_secs(5);
+/// The guest answers within half a minute.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The means to dial the machine, if our adaptor left them; a stock one does not.
 pub(crate) fn means_to_dial(pod_directory: &Path) -> Result<Option<Connection>, Error> {
@@ -58,6 +62,16 @@ pub(crate) struct Agent {
     service: AgentServiceClient,
     health: HealthClient,
     credentials: ImageCredentialsClient,
+    statistics: StatisticsClient,
+}
+
+/// What became of a wait for other figures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// There may be others now.
+    Awaited,
+    /// The agent does not tell of changes.
+    Untold,
 }
 
 /// Names one process of the guest: an empty `exec` is the container's first process.
@@ -104,7 +118,8 @@ impl Agent {
         Ok(Self {
             service: AgentServiceClient::new(client.clone()),
             health: HealthClient::new(client.clone()),
-            credentials: ImageCredentialsClient::new(client),
+            credentials: ImageCredentialsClient::new(client.clone()),
+            statistics: StatisticsClient::new(client),
         })
     }
 
@@ -350,6 +365,22 @@ impl Agent {
             .stats_container(Deadline::Within(CALL_TIMEOUT).context(), &request)
             .await;
         done("measure the container", reply)
+    }
+
+    /// Blocks until the container's figures are not the known ones any more, for half a minute at most.
+    pub(crate) async fn await_change(&self, id: &str, known: &api::StatsContainerResponse) -> Change {
+        let request = AwaitChangeRequest {
+            container_id: id.to_owned(),
+            known: Some(known.clone()).into(),
+            ..Default::default()
+        };
+        let deadline = Deadline::Within(CHANGE_TIMEOUT);
+        match self.statistics.await_change(deadline.context(), &request).await {
+            // An agent of Kata's knows no such request.
+            Err(ttrpc::Error::RpcStatus(status)) if status.code() == Code::UNIMPLEMENTED => Change::Untold,
+            // Whatever else it was shows when the figures are asked for.
+            Ok(_) | Err(_) => Change::Awaited,
+        }
     }
 
     /// What the container left as its termination message.

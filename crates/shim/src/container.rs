@@ -21,6 +21,7 @@ use crate::{
     sandbox::Sandbox,
     spec::{self, Processes},
     streams::StandardStreams,
+    usage::Usage,
 };
 
 /// What people see of the container that stands for the pod.
@@ -38,6 +39,7 @@ pub(crate) struct Container {
     pub(crate) bundle: PathBuf,
     pub(crate) init: Arc<Process>,
     pub(crate) number: ProcessNumber,
+    pub(crate) usage: Usage,
     execs: Mutex<HashMap<String, Arc<Process>>>,
     termination_log: Option<PathBuf>,
 }
@@ -117,6 +119,7 @@ impl Container {
             bundle: of.bundle.to_owned(),
             init: Arc::new(Process::new(process, of.streams, Launch::Container)),
             number: of.number,
+            usage: Usage::new(),
             execs: Mutex::default(),
             termination_log: plan.termination.map(|(_, file)| file),
         })

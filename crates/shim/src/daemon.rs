@@ -15,7 +15,7 @@ use tracing::Level;
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 use ttrpc::asynchronous::{Server, transport::Listener};
 
-use crate::{command_line::CommandLine, error::Error, events::Publisher, service, shim::Shim};
+use crate::{command_line::CommandLine, error::Error, events::Publisher, service, shim::Shim, transport};
 
 /// The answer to the last request has to get out before the process ends.
 const LAST_ANSWER_TIME: Duration = Duration::from_millis(500);
@@ -60,13 +60,13 @@ async fn run(command: &CommandLine, listener: UnixListener, started: SystemTime)
     tokio::spawn(async move { while terminate.recv().await.is_some() {} });
     let (publisher, delivery) = Publisher::new(&command.namespace);
     let shim = Arc::new(Shim::new(&command.id, started, publisher));
-    let listener = Listener::try_from(listener);
-    let listener = listener.map_err(|source| Error::System {
+    let connections = transport::connections(listener);
+    let connections = connections.map_err(|source| Error::System {
         action: "listen",
         source,
     })?;
     let mut server = Server::new()
-        .add_listener(listener)
+        .add_listener(Listener::new(connections))
         .register_service(service::services(&shim));
     let serving = server.start().await;
     serving.map_err(|error| Error::System {

@@ -36,6 +36,9 @@ mod spec;
 mod stats;
 mod streams;
 mod timeline;
+mod transport;
+mod unsafe_register;
+mod usage;
 mod watch;
 
 use std::process::ExitCode;

@@ -32,10 +32,14 @@ const NAMES: [&str; 2] = ["containerd.task.v3.Task", "containerd.task.v2.Task"];
 
 /// The methods under all names by which runtimes call them.
 pub(crate) fn services(shim: &Arc<Shim>) -> HashMap<String, Service> {
+    let cgroup_version = CgroupVersion::of_this_node();
     NAMES
         .iter()
         .flat_map(|name| {
-            let service = Arc::new(TaskService { shim: shim.clone() });
+            let service = Arc::new(TaskService {
+                shim: shim.clone(),
+                cgroup_version,
+            });
             create_task(service)
                 .into_values()
                 .map(|methods| ((*name).to_owned(), methods))
@@ -45,6 +49,7 @@ pub(crate) fn services(shim: &Arc<Shim>) -> HashMap<String, Service> {
 
 struct TaskService {
     shim: Arc<Shim>,
+    cgroup_version: CgroupVersion,
 }
 
 impl TaskService {
@@ -207,7 +212,7 @@ impl Task for TaskService {
 
     async fn stats(&self, _: &TtrpcContext, request: StatsRequest) -> Result<StatsResponse> {
         let response = self.shim.stats(&request.id).await?;
-        let metrics = stats::metrics(&response, CgroupVersion::of_this_node())?;
+        let metrics = stats::metrics(&response, self.cgroup_version)?;
         Ok(StatsResponse {
             stats: Some(metrics).into(),
             ..Default::default()

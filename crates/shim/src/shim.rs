@@ -464,14 +464,14 @@ impl Shim {
         self.sandbox()?.agent()?.update(id, resources).await
     }
 
-    pub(crate) async fn stats(&self, id: &str) -> Result<StatsContainerResponse, Error> {
+    pub(crate) async fn stats(&self, id: &str) -> Result<Arc<StatsContainerResponse>, Error> {
         let container = self.container(id)?;
-        let stats = self.sandbox()?.agent()?.stats(id).await;
+        let stats = container.usage.get(self.sandbox()?.agent()?, id).await;
         match (stats, &container.kind) {
             // The sandbox container need not be more than a name in the guest.
             (Err(error), ContainerKind::Sandbox) => {
                 tracing::debug!(error = error.chain(), "no stats of the sandbox");
-                Ok(StatsContainerResponse::new())
+                Ok(Arc::default())
             }
             (stats, _) => stats,
         }

@@ -4,13 +4,10 @@
 
 mod support;
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
-use containerd_shim_protos::api::{
-    CloseIORequest, DeleteResponse, ExecProcessRequest, ShutdownRequest, StateRequest, Status,
-};
-use protobuf::{Message, well_known_types::any::Any};
-use serde_json::json;
+use containerd_shim_protos::api::{DeleteResponse, ShutdownRequest, StateRequest, Status};
+use protobuf::Message;
 use support::{
     Node, PATIENCE,
     pod::{Pod, container_spec, sandbox_spec},
@@ -118,39 +115,69 @@ async fn a_pod_runs_from_its_creation_to_its_last_trace() {
 async fn an_exec_gets_all_its_input_and_ends_when_that_is_closed() {
     let pod = Pod::running().await;
     let _output = pod.container().await;
-    let (stdin, stdout) = (pod.node.fifo("exec-stdin"), pod.node.fifo("exec-stdout"));
-    let reader = pipe::OpenOptions::new().open_receiver(&stdout).unwrap();
-    let spec = json!({"args": ["cat"], "cwd": "/", "user": {"uid": 0, "gid": 0}}).to_string();
-    let request = ExecProcessRequest {
-        id: "app".into(),
-        exec_id: "one".into(),
-        stdin: stdin.display().to_string(),
-        stdout: stdout.display().to_string(),
-        spec: Some(Any {
-            value: spec.into_bytes(),
-            ..Default::default()
-        })
-        .into(),
-        ..Default::default()
-    };
-    pod.task.exec(with_duration(PATIENCE), &request).await.unwrap();
+    let (stdin, reader) = pod.exec("one").await;
     pod.start("app", "one").await;
     let mut writer = pipe::OpenOptions::new().open_sender(&stdin).unwrap();
     let text = "a line that is not short\n".repeat(10_000);
     let read = tokio::spawn(read_all(reader));
     writer.write_all(text.as_bytes()).await.unwrap();
     drop(writer);
-    let close = CloseIORequest {
-        id: "app".into(),
-        exec_id: "one".into(),
-        stdin: true,
-        ..Default::default()
-    };
-    pod.task.close_io(with_duration(PATIENCE), &close).await.unwrap();
+    pod.close_input("one").await;
     assert_eq!(pod.wait("app", "one").await, 0);
     assert_eq!(read.await.unwrap().len(), text.len());
     assert_eq!(pod.delete("app", "one").await, 0);
     pod.node.journal.until("event /tasks/exit one 0").await;
+}
+
+/// More than any call takes that waits for nothing, on a busy machine.
+const AT_ONCE: Duration = Duration::from_secs(2);
+
+/// Fails where a call waits.
+async fn at_once<T>(what: &str, call: impl Future<Output = T>) -> T {
+    let answered = timeout(AT_ONCE, call).await;
+    answered.unwrap_or_else(|_| panic!("{what} waits for a stream"))
+}
+
+#[tokio::test]
+async fn no_call_waits_for_anothers_stream() {
+    let pod = Pod::running().await;
+    // A reader of logs that does not read: the pipe and what is on its way are full.
+    let log = pod.container().await;
+    for _ in 0..8 {
+        pod.node
+            .agent
+            .say("app", "", &"a line that nobody reads\n".repeat(10_000));
+    }
+    // An exec that never reads the 100 KiB piped to it.
+    *pod.node.agent.deaf.lock().unwrap() = Some("deaf".into());
+    let (stdin, _output) = pod.exec("deaf").await;
+    at_once("start", pod.start("app", "deaf")).await;
+    let mut writer = pipe::OpenOptions::new().open_sender(&stdin).unwrap();
+    let piping = tokio::spawn(async move { writer.write_all(&[b'x'; 100 << 10]).await });
+    // An exec whose input is closed before it starts.
+    let (_stdin, _output) = pod.exec("closed").await;
+    at_once("close", pod.close_input("closed")).await;
+    at_once("start", pod.start("app", "closed")).await;
+    assert_eq!(at_once("wait", pod.wait("app", "closed")).await, 0);
+    assert_eq!(at_once("delete", pod.delete("app", "closed")).await, 0);
+
+    let state = StateRequest {
+        id: "app".into(),
+        ..Default::default()
+    };
+    at_once("state", pod.task.state(with_duration(PATIENCE), &state))
+        .await
+        .unwrap();
+    at_once("close", pod.close_input("deaf")).await;
+    at_once("kill", pod.kill_process("app", "deaf")).await;
+    assert_eq!(at_once("wait", pod.wait("app", "deaf")).await, 137);
+    at_once("delete", pod.delete("app", "deaf")).await;
+    at_once("kill", pod.kill("app")).await;
+    at_once("state", pod.task.state(with_duration(PATIENCE), &state))
+        .await
+        .unwrap();
+    piping.abort();
+    drop(log);
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! The Kata agent API, for the pod's worker.
 
+mod change;
 mod container;
 mod copy;
 mod forward;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use peerpods_proto::{
     agent_ttrpc::{create_agent_service, create_health},
     registry_ttrpc::create_image_credentials,
+    statistics_ttrpc::create_statistics,
 };
 use peerpods_tunnel::channel::AgentListener;
 use ttrpc::asynchronous::{Server, transport::Listener};
@@ -35,6 +36,7 @@ pub(crate) async fn serve(
     let mut agent = create_agent_service(service.clone());
     unsupported::leave_out(&mut agent);
     agent.extend(create_image_credentials(service.clone()));
+    agent.extend(create_statistics(service.clone()));
     // The health service is not limited: an agent that is busy is alive.
     limit(&mut agent);
     let mut server = Server::new().add_listener(Listener::new(connections));

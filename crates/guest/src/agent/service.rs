@@ -104,6 +104,14 @@ impl Service {
         self.sandbox.container(&ContainerId::parse(container)?)
     }
 
+    /// What a container uses now.
+    pub(super) fn figures(&self, container: &str) -> Result<api::StatsContainerResponse, GuestError> {
+        Ok(match self.find(container)?.as_ref() {
+            Container::Pod { .. } => statistics::container(Usage::default()),
+            Container::Workload(workload) => statistics::container(workload.cgroup().usage()),
+        })
+    }
+
     async fn remove(&self, container: &str) -> Result<(), GuestError> {
         let id = ContainerId::parse(container)?;
         let found = self.sandbox.container(&id)?;
@@ -320,10 +328,7 @@ impl AgentService for Service {
         _: &TtrpcContext,
         request: api::StatsContainerRequest,
     ) -> ttrpc::Result<api::StatsContainerResponse> {
-        match self.find(&request.container_id)?.as_ref() {
-            Container::Pod { .. } => Ok(statistics::container(Usage::default())),
-            Container::Workload(workload) => Ok(statistics::container(workload.cgroup().usage())),
-        }
+        Ok(self.figures(&request.container_id)?)
     }
 
     async fn update_container(

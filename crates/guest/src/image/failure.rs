@@ -4,7 +4,7 @@ use std::{error::Error, io};
 
 use oci_client::errors::{DigestError, OciDistributionError, OciErrorCode};
 
-use super::{ImageError, ImageReference, Unreachable};
+use super::{ImageError, ImageReference, Unreachable, pace::TooSlow};
 
 /// How much of a registry's own words goes into an error.
 const ANSWER_CHARACTERS: usize = 300;
@@ -80,6 +80,7 @@ pub(super) fn from_request(image: &ImageReference, error: &reqwest::Error) -> Im
 /// The error for a body that broke off; `subject` is what was being read.
 pub(super) fn from_stream(image: &ImageReference, subject: &str, error: &io::Error) -> ImageError {
     match error.get_ref() {
+        Some(inner) if inner.is::<TooSlow>() => stalled(image),
         Some(inner) => match (
             inner.downcast_ref::<DigestError>(),
             inner.downcast_ref::<reqwest::Error>(),
@@ -89,6 +90,14 @@ pub(super) fn from_stream(image: &ImageReference, subject: &str, error: &io::Err
             (None, None) => broken(image, error),
         },
         None => broken(image, error),
+    }
+}
+
+/// The error for a registry that takes too long.
+pub(super) fn stalled(image: &ImageReference) -> ImageError {
+    ImageError::RegistryUnreachable {
+        registry: image.registry_host().to_owned(),
+        cause: Unreachable::Stalled,
     }
 }
 

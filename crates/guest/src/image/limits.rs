@@ -48,6 +48,14 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time without a byte after which a transfer counts as stalled.
 pub const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Least bytes that a layer brings in each [`STALL_TIMEOUT`] of waiting for it: at less than 8 KiB/s an image takes hours,
+/// and no pod waits for it.
+pub const SLOWEST_BYTES: usize = 256 << 10;
+
+/// How many times [`STALL_TIMEOUT`] a manifest, a configuration or the beginning of a layer may take in all: they are small,
+/// and one that comes byte by byte never stalls.
+pub const DOCUMENT_STALLS: u32 = 2;
+
 /// Time for a registry to say which token it wants and for the token server to give it: two short requests.
 pub const AUTHORIZATION_TIMEOUT: Duration = Duration::from_secs(60);
 

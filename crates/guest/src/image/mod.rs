@@ -16,6 +16,7 @@ mod layer;
 pub mod limits;
 mod manifest;
 mod overlay;
+mod pace;
 mod reference;
 mod registry;
 mod roots;

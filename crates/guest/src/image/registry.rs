@@ -14,6 +14,7 @@ use peerpods_proto::{payload::SecretText, registry::Secret};
 use super::{
     Digest, ImageError, ImageReference, PullSettings, failure, limits,
     manifest::{ACCEPTED_MANIFESTS, Descriptor},
+    pace::paced,
 };
 
 /// Who is asking, after the registry said what it wants to see.
@@ -31,6 +32,7 @@ pub(super) struct Registry<'a> {
     library: Client,
     documents: reqwest::Client,
     authorization: Authorization,
+    stall_timeout: Duration,
 }
 
 impl<'a> Registry<'a> {
@@ -54,6 +56,7 @@ impl<'a> Registry<'a> {
             library,
             documents,
             authorization: Authorization::Anonymous,
+            stall_timeout: settings.stall_timeout,
         };
         if secret.is_some() && !insecure {
             registry.refuse_plain_realm().await?;
@@ -90,7 +93,7 @@ impl<'a> Registry<'a> {
             let answer = self.documents.get(&url).send().await;
             answer.map_err(|error| failure::from_request(self.image, &error))
         };
-        let answer = retried(ask).await?;
+        let answer = retried(|| self.in_time(ask())).await?;
         let challenges = answer.headers().get_all(reqwest::header::WWW_AUTHENTICATE);
         let mut challenges = challenges
             .iter()
@@ -112,7 +115,7 @@ impl<'a> Registry<'a> {
     pub(super) async fn manifest(&self, version: &str) -> Result<Vec<u8>, ImageError> {
         let url = self.url("manifests", version);
         let subject = format!("the manifest of {}", self.image);
-        let body = retried(|| self.document(&url, &subject, limits::MANIFEST_BYTES)).await?;
+        let body = retried(|| self.in_time(self.document(&url, &subject, limits::MANIFEST_BYTES))).await?;
         // A tag is the registry's word, a digest is not.
         if let Ok(digest) = version.parse::<Digest>() {
             digest.verify(&subject, Digest::of(&body))?;
@@ -124,7 +127,7 @@ impl<'a> Registry<'a> {
     pub(super) async fn config(&self, digest: Digest) -> Result<Vec<u8>, ImageError> {
         let url = self.url("blobs", &digest.to_string());
         let subject = format!("the configuration of {}", self.image);
-        let body = retried(|| self.document(&url, &subject, limits::CONFIG_BYTES)).await?;
+        let body = retried(|| self.in_time(self.document(&url, &subject, limits::CONFIG_BYTES))).await?;
         digest.verify(&subject, Digest::of(&body))?;
         Ok(body)
     }
@@ -135,13 +138,21 @@ impl<'a> Registry<'a> {
         layer: &Descriptor,
     ) -> Result<BoxStream<'static, std::io::Result<Bytes>>, ImageError> {
         let digest = layer.digest.to_string();
-        let answer = self
-            .library
-            .pull_blob_stream(self.image.inner(), digest.as_str())
-            .await;
-        Ok(answer
-            .map_err(|error| failure::from_registry(self.image, error))?
-            .stream)
+        let beginning = async {
+            let answer = self.library.pull_blob_stream(self.image.inner(), digest.as_str());
+            answer
+                .await
+                .map_err(|error| failure::from_registry(self.image, error))
+        };
+        let stream = self.in_time(beginning).await?.stream;
+        Ok(paced(stream, self.stall_timeout))
+    }
+
+    /// Gives up an answer that comes too slowly to ever be one.
+    async fn in_time<T>(&self, answer: impl Future<Output = Result<T, ImageError>>) -> Result<T, ImageError> {
+        let limit = self.stall_timeout * limits::DOCUMENT_STALLS;
+        let answer = tokio::time::timeout(limit, answer).await;
+        answer.unwrap_or_else(|_| Err(failure::stalled(self.image)))
     }
 
     fn url(&self, kind: &str, version: &str) -> String {
@@ -205,10 +216,7 @@ async fn authorize(
         Ok(answer) => answer
             .map(|token| token.map(SecretText::new))
             .map_err(|error| failure::from_registry(image, error)),
-        Err(_) => Err(ImageError::RegistryUnreachable {
-            registry: image.registry_host().to_owned(),
-            cause: super::Unreachable::Stalled,
-        }),
+        Err(_) => Err(failure::stalled(image)),
     }
 }
 

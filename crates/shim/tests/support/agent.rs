@@ -41,6 +41,8 @@ pub(crate) struct FakeAgent {
     processes: Arc<Mutex<HashMap<Key, Arc<Process>>>>,
     pub containers: Arc<Mutex<Vec<api::CreateContainerRequest>>>,
     pub refusal: Arc<Mutex<Option<String>>>,
+    /// The one whose input nobody takes.
+    pub deaf: Arc<Mutex<Option<String>>>,
 }
 
 impl FakeAgent {
@@ -50,6 +52,7 @@ impl FakeAgent {
             processes: Arc::default(),
             containers: Arc::default(),
             refusal: Arc::default(),
+            deaf: Arc::default(),
         }
     }
 
@@ -226,6 +229,9 @@ impl AgentService for FakeAgent {
         _: &TtrpcContext,
         request: api::WriteStreamRequest,
     ) -> Result<api::WriteStreamResponse> {
+        if self.deaf.lock().unwrap().as_ref() == Some(&request.exec_id) {
+            return std::future::pending().await;
+        }
         let process = self.get(&request.container_id, &request.exec_id)?;
         let len = u32::try_from(request.data.len()).unwrap();
         process

@@ -1,11 +1,19 @@
 //! A pod whose shim is the real program.
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use containerd_shim_protos::{
-    api::{CreateTaskRequest, DeleteRequest, KillRequest, StartRequest, WaitRequest},
+    api::{
+        CloseIORequest, CreateTaskRequest, DeleteRequest, ExecProcessRequest, KillRequest, StartRequest,
+        WaitRequest,
+    },
     shim_async::TaskClient,
 };
+use protobuf::well_known_types::any::Any;
 use serde_json::json;
 use tokio::net::unix::pipe;
 use ttrpc::context::with_duration;
@@ -94,6 +102,49 @@ impl Pod {
             ..Default::default()
         };
         self.task.kill(with_duration(limit), &request).await.unwrap();
+    }
+
+    pub(crate) async fn kill_process(&self, id: &str, exec_id: &str) {
+        let request = KillRequest {
+            id: id.into(),
+            exec_id: exec_id.into(),
+            signal: 9,
+            ..Default::default()
+        };
+        self.task.kill(with_duration(PATIENCE), &request).await.unwrap();
+    }
+
+    /// Adds `cat` to the container, which is to be started; returns where its input goes and its output comes from.
+    pub(crate) async fn exec(&self, exec_id: &str) -> (PathBuf, pipe::Receiver) {
+        let stdin = self.node.fifo(&format!("{exec_id}-stdin"));
+        let stdout = self.node.fifo(&format!("{exec_id}-stdout"));
+        let reader = pipe::OpenOptions::new().open_receiver(&stdout).unwrap();
+        let spec = json!({"args": ["cat"], "cwd": "/", "user": {"uid": 0, "gid": 0}}).to_string();
+        let request = ExecProcessRequest {
+            id: "app".into(),
+            exec_id: exec_id.into(),
+            stdin: stdin.display().to_string(),
+            stdout: stdout.display().to_string(),
+            spec: Some(Any {
+                value: spec.into_bytes(),
+                ..Default::default()
+            })
+            .into(),
+            ..Default::default()
+        };
+        self.task.exec(with_duration(PATIENCE), &request).await.unwrap();
+        (stdin, reader)
+    }
+
+    /// Tells that there is no more input for an exec.
+    pub(crate) async fn close_input(&self, exec_id: &str) {
+        let close = CloseIORequest {
+            id: "app".into(),
+            exec_id: exec_id.into(),
+            stdin: true,
+            ..Default::default()
+        };
+        self.task.close_io(with_duration(PATIENCE), &close).await.unwrap();
     }
 
     pub(crate) async fn wait(&self, id: &str, exec_id: &str) -> u32 {

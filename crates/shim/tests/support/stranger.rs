@@ -8,7 +8,7 @@ use tokio::{
     sync::Mutex,
 };
 use ttrpc::{
-    get_status,
+    Code, get_status,
     proto::{Codec, MESSAGE_TYPE_DATA, MESSAGE_TYPE_RESPONSE, MessageHeader, Request, Response},
 };
 
@@ -24,6 +24,8 @@ pub(crate) enum Answer {
     Payload(Vec<u8>),
     /// With an error of these words.
     Error(String),
+    /// As an agent that does not know the request.
+    Unknown,
     /// With these bytes on the wire, whatever they are.
     Bytes(Vec<u8>),
     /// With these bytes, and the end of the connection.
@@ -83,6 +85,14 @@ pub(crate) fn answered(stream: u32, payload: Vec<u8>) -> Vec<u8> {
     response(stream, &answer)
 }
 
+fn refused(stream: u32, code: Code, words: &str) -> Vec<u8> {
+    let error = Response {
+        status: Some(get_status(code, words)).into(),
+        ..Default::default()
+    };
+    response(stream, &error)
+}
+
 impl Node {
     /// Has the shim dial a machine that answers by the script.
     pub(crate) async fn let_dial_stranger(&self, script: Script) {
@@ -121,14 +131,8 @@ async fn serve(stream: AgentStream, script: Script) -> std::io::Result<()> {
             Answer::Silence => continue,
             Answer::Empty => answered(stream, Vec::new()),
             Answer::Payload(payload) => answered(stream, payload),
-            Answer::Error(words) => {
-                let status = get_status(ttrpc::Code::INTERNAL, words);
-                let error = Response {
-                    status: Some(status).into(),
-                    ..Default::default()
-                };
-                response(stream, &error)
-            }
+            Answer::Error(words) => refused(stream, Code::INTERNAL, &words),
+            Answer::Unknown => refused(stream, Code::UNIMPLEMENTED, "no such request"),
             Answer::Bytes(bytes) => bytes,
             Answer::Last(bytes) => {
                 let mut writer = writer.lock().await;
