@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use peerpods_error::chain;
+use peerpods_error::{chain, shorten};
 use peerpods_proto::payload::JoinSecret;
 use peerpods_provider::{Instance, InstanceStatus, Provider};
 use peerpods_tunnel::channel::{ClientIdentity, ServerKeyPin, join};
@@ -23,6 +23,8 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 const WATCH_INTERVAL: Duration = Duration::from_secs(15);
 /// How many lines of the console a message quotes.
 const CONSOLE_LINES: usize = 5;
+/// The longest that a VM's own words may be: an event of Kubernetes has room for this many.
+const CAUSE_CHARACTERS: usize = 1024;
 
 /// A secret for one guest; none where the machine has no randomness.
 pub(crate) fn new_join_secret() -> Option<JoinSecret> {
@@ -90,7 +92,8 @@ pub(crate) async fn await_join(
 async fn death(provider: &dyn Provider, instance: &Instance) -> Option<Reason> {
     match provider.describe(&instance.id).await {
         Ok(InstanceStatus::Alive) => None,
-        Ok(InstanceStatus::Gone(cause)) => Some(Reason::Ended(cause)),
+        // A local provider quotes the console, on which the guest writes what it likes.
+        Ok(InstanceStatus::Gone(cause)) => Some(Reason::Ended(shorten(&cause, CAUSE_CHARACTERS))),
         Err(error) => {
             tracing::debug!(instance = %instance.id, error = chain(&error), "the provider cannot tell");
             None
@@ -129,7 +132,8 @@ async fn console(provider: &dyn Provider, instance: &Instance) -> String {
     };
     let lines: Vec<&str> = tail.lines().filter(|line| !line.trim().is_empty()).collect();
     let last = &lines[lines.len().saturating_sub(CONSOLE_LINES)..];
-    format!("; its console ends with: {}", last.join(" | "))
+    let last = shorten(&last.join(" | "), CAUSE_CHARACTERS);
+    format!("; its console ends with: {last}")
 }
 
 #[cfg(test)]
@@ -169,6 +173,20 @@ mod tests {
         let reason = joined.unwrap_err();
         assert!(matches!(reason, Reason::NotBooted(_)), "{reason:?}");
         reason.to_string()
+    }
+
+    #[tokio::test]
+    async fn what_a_vm_writes_on_its_console_is_told_short_and_plain() {
+        let provider = FakeProvider::new();
+        let instance = provider.launch(&request("loud", "node-a")).await.unwrap();
+        provider.write_console(&instance.id, &"\u{1b}[2J\u{7}boo ".repeat(10_000));
+        let told = console(&provider, &instance).await;
+        assert!(
+            told.len() < 2 * CAUSE_CHARACTERS && told.contains("[2Jboo"),
+            "{}",
+            told.len()
+        );
+        assert!(!told.contains(char::is_control), "{told:?}");
     }
 
     #[tokio::test]

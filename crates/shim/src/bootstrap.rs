@@ -6,12 +6,13 @@
 //! seen but not be connected to.
 
 use std::{
-    env, fs,
+    env,
+    fs::{self, Permissions},
     io::{self, IsTerminal, Read, Write},
     os::{
         fd::OwnedFd,
         unix::{
-            fs::{DirBuilderExt, OpenOptionsExt},
+            fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
             net::{UnixListener, UnixStream},
         },
     },
@@ -162,7 +163,15 @@ fn socket_path(directory: &Path, command: &CommandLine, sandbox: &str) -> PathBu
     directory.join(hex::encode(Sha256::digest(name.as_bytes())))
 }
 
+/// Listens at a socket that is root's alone: who can connect to it runs what he likes in the pod.
 fn bind(socket: &Path) -> Result<UnixListener, Error> {
+    let listener = bind_anew(socket)?;
+    let private = fs::set_permissions(socket, Permissions::from_mode(0o600));
+    private.map_err(Error::file("protect", socket))?;
+    Ok(listener)
+}
+
+fn bind_anew(socket: &Path) -> Result<UnixListener, Error> {
     if let Some(directory) = socket.parent() {
         let made = fs::DirBuilder::new()
             .recursive(true)
@@ -295,6 +304,8 @@ mod tests {
         let socket = directory.path().join("s");
         drop(UnixListener::bind(&socket).unwrap());
         let _living = bind(&socket).unwrap();
+        let mode = fs::metadata(&socket).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
         assert!(matches!(bind(&socket), Err(Error::AlreadyExists { .. })));
     }
 }

@@ -9,6 +9,7 @@ mod limit;
 mod offers;
 mod pod_network;
 mod publish;
+mod resolver;
 mod sandbox;
 mod server;
 mod service;

@@ -16,7 +16,7 @@ use ttrpc::asynchronous::TtrpcContext;
 use super::{
     Sandbox,
     container::{Container, Workload, clean, folder},
-    pod_network, statistics, storage,
+    pod_network, resolver, statistics, storage,
 };
 use crate::{
     container::{ContainerId, ProcessId, Processes, Stream, Usage, apply_sysctls},
@@ -194,6 +194,7 @@ impl AgentService for Service {
         request: api::CreateSandboxRequest,
     ) -> ttrpc::Result<Empty> {
         self.sandbox.create(&request.hostname)?;
+        resolver::provide(&request.dns)?;
         for one in &request.storages {
             storage::provide_to_pod(&self.sandbox, one).await?;
         }

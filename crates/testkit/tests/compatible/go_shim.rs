@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Its files are there, its streams and its end are seen.
-const SCRIPT: &str = "cat /etc/hosts /var/run/secrets/token; wc -c < /etc/resolv.conf; hostname; echo complaint >&2; \
+const SCRIPT: &str = "cat /etc/hosts /var/run/secrets/token; tail -n 1 /run/resolver; wc -c < /etc/resolv.conf; hostname; echo complaint >&2; \
                       echo kept > /scratch/file; read word; echo heard $word; cat; \
                       echo goodbye > /dev/termination-log; exit 7";
 /// Larger than one of the shim's pieces.
@@ -50,7 +50,7 @@ on_node! {
         let ((output, complaint), status) = streams.await.unwrap();
         assert_eq!(
             output,
-            format!("127.0.0.1 localhost\nsecret{LARGE}\ngo-shim\nheard hello\nmore\n")
+            format!("127.0.0.1 localhost\nsecretnameserver 10.96.0.10\n{LARGE}\ngo-shim\nheard hello\nmore\n")
         );
         assert_eq!((complaint.as_str(), status.unwrap()), ("complaint\n", 7));
 
@@ -122,6 +122,11 @@ async fn create_container(pod: &Pod, agent: &Agent, container: &str) {
         ("/etc/resolv.conf", path("resolv.conf")),
         ("/dev/termination-log", path("termination-log")),
         ("/var/run/secrets", token),
+        // Where the agent keeps the lines that it got with the sandbox.
+        (
+            "/run/resolver",
+            "/run/kata-containers/sandbox/resolv.conf".to_owned(),
+        ),
     ];
     let files = files
         .each_ref()
