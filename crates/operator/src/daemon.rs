@@ -1,6 +1,6 @@
 //! The process's life: arguments, election, work, end.
 
-use std::{io, process::ExitCode, sync::Arc};
+use std::{io, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Parser;
 use k8s_openapi::api::core::v1::Namespace;
@@ -13,12 +13,15 @@ use crate::{
     Operator, Providers,
     command_line::{Command, CommandLine, NodeArguments, RunArguments},
     health::{self, Health},
-    installation::Installation,
+    installation::{Installation, Patience},
     leader::Election,
     metrics::Metrics,
     node_runtime::{self, NodeRuntimeError, Work},
     permissions,
 };
+
+/// How often a node is looked at: it takes a few reads of small files.
+const KEEP_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What ends the process: an administrator has to do something about it, or the kubelet starts it again.
 #[derive(Debug, thiserror::Error)]
@@ -127,6 +130,7 @@ async fn operator(client: Client, arguments: &RunArguments) -> Result<Operator, 
             cluster_id,
             images: arguments.images(),
             node_runtime: arguments.node_runtime.into(),
+            patience: Patience::default(),
         },
         // None of this build runs VMs where this program could reach them.
         providers: Providers::new(),
@@ -136,8 +140,9 @@ async fn operator(client: Client, arguments: &RunArguments) -> Result<Operator, 
 
 async fn work_on_node(arguments: NodeArguments, work: Work) -> Result<(), Fatal> {
     let node = node_runtime::NodeRoot::new(arguments.root);
-    node_runtime::perform(&node, &arguments.shim, arguments.restart, work)?;
-    tracing::info!("done; waiting to be ended");
+    let perform = move || node_runtime::perform(&node, &arguments.shim, arguments.restart, work);
+    let perform = Arc::new(perform);
+    once(perform.clone()).await?;
     let listener = tokio::net::TcpListener::bind(arguments.ready_address)
         .await
         .map_err(Fatal::Health)?;
@@ -145,8 +150,28 @@ async fn work_on_node(arguments: NodeArguments, work: Work) -> Result<(), Fatal>
         outcome = health::serve_on(listener, |_| (hyper::StatusCode::OK, "done\n".to_owned())) => {
             outcome.map_err(Fatal::Health)
         }
+        outcome = keep(perform) => outcome,
         outcome = told_to_end() => outcome,
     }
+}
+
+/// What others undo is done again: some systems write the container runtime's configuration anew. Returns when that fails.
+async fn keep(
+    perform: Arc<impl Fn() -> Result<(), NodeRuntimeError> + Send + Sync + 'static>,
+) -> Result<(), Fatal> {
+    loop {
+        tokio::time::sleep(KEEP_INTERVAL).await;
+        once(perform.clone()).await?;
+    }
+}
+
+/// Probes are answered meanwhile.
+async fn once(
+    perform: Arc<impl Fn() -> Result<(), NodeRuntimeError> + Send + Sync + 'static>,
+) -> Result<(), Fatal> {
+    let done = tokio::task::spawn_blocking(move || perform()).await;
+    done.map_err(|error| Fatal::Start(error.into()))??;
+    Ok(())
 }
 
 async fn told_to_end() -> Result<(), Fatal> {

@@ -1,5 +1,7 @@
 //! How this operator installs: what an administrator chose once, for the operator itself.
 
+use std::time::Duration;
+
 use crate::observed::NodeName;
 
 /// What the plans are made with.
@@ -13,6 +15,8 @@ pub struct Installation {
     pub images: Images,
     /// How the runtime comes to nodes.
     pub node_runtime: NodeRuntime,
+    /// How long others have for what is theirs to do.
+    pub patience: Patience,
 }
 
 /// Container images.
@@ -24,6 +28,25 @@ pub struct Images {
     pub webhook: String,
     /// Of this program, with the shim beside it: what installs the runtime on nodes.
     pub node_runtime: String,
+}
+
+/// How long a PeerPod whose pod is gone is left to others, before this operator ends its VM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// To the adaptor of its node.
+    pub adaptor: Duration,
+    /// To a node that is gone, and may register itself again.
+    pub node: Duration,
+}
+
+impl Default for Patience {
+    /// Longer than a provider takes to end a VM and an adaptor to restart; a node that restarts keeps its object.
+    fn default() -> Self {
+        Self {
+            adaptor: Duration::from_secs(10 * 60),
+            node: Duration::from_secs(2 * 60),
+        }
+    }
 }
 
 /// How the runtime comes to nodes.

@@ -61,7 +61,7 @@ fn perform_with(
     work: Work,
 ) -> Result<(), NodeRuntimeError> {
     let runtime = ContainerRuntime::of(node)?;
-    tracing::info!(
+    tracing::debug!(
         runtime = runtime.name(),
         ?work,
         "the container runtime of this node"
@@ -109,7 +109,7 @@ fn configure(
             tracing::info!(file = change.path, "changed");
         }
     } else if !node.exists(RESTART_DUE) {
-        tracing::info!("everything is as it should be");
+        tracing::debug!("everything is as it should be");
         return Ok(());
     }
     if let Err(error) = host.restart(runtime) {

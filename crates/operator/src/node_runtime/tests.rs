@@ -1,6 +1,6 @@
 //! Installing, repeating, failing and removing, on a node in a temporary folder.
 
-use std::{cell::RefCell, fs, path::PathBuf, time::Duration};
+use std::{cell::RefCell, env, fs, path::PathBuf, process::Command, time::Duration};
 
 use super::{
     NodeRoot, NodeRuntimeError, RESTART_DUE, SHIM, Work, configuration::ContainerRuntime, perform_with,
@@ -208,4 +208,50 @@ fn a_node_without_a_container_runtime_says_so() {
     let node = TestNode::with_file("/etc/hostname", "one");
     let error = node.perform(Work::Install).unwrap_err().to_string();
     assert!(error.contains("neither /etc/crio nor containerd"), "{error}");
+}
+
+/// What containerd makes of its configuration, all parts of it joined; none where there is no containerd.
+fn read_by_containerd(node: &TestNode) -> Option<String> {
+    let Some(programs) = env::var_os("PEERPODS_TEST_KUBERNETES") else {
+        eprintln!("skipped: PEERPODS_TEST_KUBERNETES names no folder with containerd");
+        return None;
+    };
+    // Its folder is that of this machine.
+    let imports = node.at("/etc/containerd/conf.d").display().to_string();
+    let copy = node.at("/copy.toml");
+    fs::write(&copy, node.read(MAIN).replace("/etc/containerd/conf.d", &imports)).unwrap();
+    let mut containerd = Command::new(PathBuf::from(programs).join("containerd"));
+    let output = containerd
+        .arg("--config")
+        .arg(copy)
+        .args(["config", "dump"])
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Some(String::from_utf8(output.stdout).unwrap())
+}
+
+#[test]
+fn containerd_itself_finds_the_handler_and_keeps_what_it_had() {
+    let new = format!("{NEW}[plugins.'io.containerd.cri.v1.images'.pinned_images]\n  sandbox = 'pause'\n");
+    for (file, text, had) in [
+        (MAIN, OLD, "'pause'"),
+        (MAIN, &new, "'pause'"),
+        ("/etc/containerd/other", "", ""),
+    ] {
+        let node = TestNode::with_file(file, text);
+        node.perform(Work::Install).unwrap();
+        let Some(read) = read_by_containerd(&node) else {
+            return;
+        };
+        assert!(read.contains("containerd.runtimes.kata-remote]"), "{read}");
+        assert!(
+            read.contains(&format!("runtime_path = '{SHIM}'")) && read.contains(had),
+            "{read}"
+        );
+    }
 }

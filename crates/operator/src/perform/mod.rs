@@ -5,7 +5,7 @@ mod reap;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use futures::{StreamExt, stream};
+use futures::{StreamExt, stream::FuturesUnordered};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
     Client,
@@ -86,10 +86,16 @@ pub(crate) fn recorder(client: &Client, identity: &str) -> Recorder {
 impl Performer<'_> {
     /// Does all actions, some at once; gives what failed, in words.
     pub(crate) async fn perform(&self, actions: &[Action]) -> Vec<String> {
-        let outcomes = stream::iter(actions)
-            .map(|action| self.one(action))
-            .buffer_unordered(CALLS_AT_ONCE);
-        let mut failures: Vec<_> = outcomes.filter_map(async |failure| failure).collect().await;
+        let (mut waiting, mut under_way) = (actions.iter(), FuturesUnordered::new());
+        let mut failures = Vec::new();
+        loop {
+            let room = CALLS_AT_ONCE - under_way.len();
+            under_way.extend(waiting.by_ref().take(room).map(|action| self.one(action)));
+            match under_way.next().await {
+                Some(failure) => failures.extend(failure),
+                None => break,
+            }
+        }
         failures.sort();
         failures.dedup();
         failures

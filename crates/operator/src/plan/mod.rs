@@ -32,7 +32,6 @@ mod world;
 pub use self::{
     action::{Action, Announcement, NodePatch, Plan, Regarding, Severity},
     nodes::RUNTIME_LIMIT,
-    reaper::{REAP_AFTER, REAP_AFTER_NODE_GONE},
 };
 
 use k8s_openapi::jiff::Timestamp;
@@ -86,6 +85,6 @@ pub fn plan(observed: &Observed, installation: &Installation, now: Timestamp) ->
         &mut plan,
     );
     capacity::plan(observed, installation, &leaving, now, &mut plan);
-    reaper::plan(observed, now, &mut plan);
+    reaper::plan(observed, installation.patience, now, &mut plan);
     plan
 }

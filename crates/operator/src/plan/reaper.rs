@@ -6,17 +6,14 @@ use k8s_openapi::jiff::Timestamp;
 use peerpods_api::names::finalizers;
 
 use super::action::{Action, Plan};
-use crate::observed::{Observed, PeerPodSummary};
-
-/// How long after its pod a PeerPod is left to the adaptor of its node: longer than a provider takes to end a VM and an
-/// adaptor to restart.
-pub const REAP_AFTER: Duration = Duration::from_secs(10 * 60);
-/// The same where the node is gone too: nobody is left who would, but the node may register itself again.
-pub const REAP_AFTER_NODE_GONE: Duration = Duration::from_secs(2 * 60);
+use crate::{
+    installation::Patience,
+    observed::{Observed, PeerPodSummary},
+};
 
 /// Plans the end of those whose time is over. Kubernetes marks a PeerPod for deletion when its pod is gone, and the pods of
 /// a node that is gone go too: so a PeerPod without a pod is one that is marked.
-pub(super) fn plan(observed: &Observed, now: Timestamp, plan: &mut Plan) {
+pub(super) fn plan(observed: &Observed, patience: Patience, now: Timestamp, plan: &mut Plan) {
     for one in &observed.peer_pods {
         if !one
             .finalizers
@@ -25,7 +22,7 @@ pub(super) fn plan(observed: &Observed, now: Timestamp, plan: &mut Plan) {
         {
             continue;
         }
-        let Some(left) = left(one, observed, now) else {
+        let Some(left) = left(one, observed, patience, now) else {
             continue;
         };
         if left.is_zero() {
@@ -37,16 +34,16 @@ pub(super) fn plan(observed: &Observed, now: Timestamp, plan: &mut Plan) {
 }
 
 /// The time that is left to others; none, where the pod is there.
-fn left(one: &PeerPodSummary, observed: &Observed, now: Timestamp) -> Option<Duration> {
+fn left(one: &PeerPodSummary, observed: &Observed, patience: Patience, now: Timestamp) -> Option<Duration> {
     let spent = Duration::try_from(now.duration_since(one.deleted_at?)).unwrap_or_default();
     let node_is_gone = one
         .node
         .as_ref()
         .is_some_and(|node| !observed.nodes.contains_key(node));
     let limit = if node_is_gone {
-        REAP_AFTER_NODE_GONE
+        patience.node
     } else {
-        REAP_AFTER
+        patience.adaptor
     };
     Some(limit.saturating_sub(spent))
 }

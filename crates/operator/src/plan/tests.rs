@@ -8,9 +8,9 @@ use peerpods_api::{
     names::{DEFAULT_PEER_POD_CONFIG, RUNTIME_CLASS, conditions, labels},
 };
 
-use super::{Action, REAP_AFTER, REAP_AFTER_NODE_GONE, RUNTIME_LIMIT, world::World};
+use super::{Action, RUNTIME_LIMIT, world::World};
 use crate::{
-    installation::NodeRuntime,
+    installation::{NodeRuntime, Patience},
     managed::Kind,
     names,
     observed::{Credentials, NodeName, PeerPodSummary, PodState},
@@ -509,9 +509,9 @@ fn a_peer_pod_that_nobody_lets_go_is_reaped() {
         names.collect::<Vec<_>>()
     };
     assert_eq!(reaped(&mut world), Vec::<String>::new());
-    world.now += REAP_AFTER_NODE_GONE;
+    world.now += Patience::default().node;
     assert_eq!(reaped(&mut world), ["away"]);
-    world.now += REAP_AFTER;
+    world.now += Patience::default().adaptor;
     assert_eq!(reaped(&mut world), ["here", "away"]);
 }
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{Action, Plan, needs_class_use, plan};
 use crate::{
     certificate,
-    installation::{Images, Installation, NodeRuntime},
+    installation::{Images, Installation, NodeRuntime, Patience},
     managed::{Kind, ObjectKey},
     names as ours,
     observed::{ClassUse, Component, ComponentPod, Node, NodeName, Observed, PodState},
@@ -311,5 +311,6 @@ pub(super) fn installation() -> Installation {
             node_runtime: "operator:1".to_owned(),
         },
         node_runtime: NodeRuntime::DaemonSet,
+        patience: Patience::default(),
     }
 }

@@ -236,5 +236,9 @@ fn another_process_stands_by_and_takes_over() {
         }
     });
     assert!(first.terminate(), "it ends well");
-    second.lead();
+    let second = second.lead();
+    // This one dies, and its lease has to end by itself.
+    let third = lab.start_operator("operator-3");
+    second.kill();
+    third.lead();
 }

@@ -10,3 +10,4 @@ mod lab;
 mod large;
 mod life;
 mod process;
+mod reaper;
