@@ -3,11 +3,16 @@
 use std::fmt;
 
 use kube::api::{ApiResource, GroupVersionKind};
-use peerpods_api::{admission::WEBHOOK_CONFIGURATION, names::RUNTIME_CLASS};
+use peerpods_api::{
+    admission::{POLICY, WEBHOOK_CONFIGURATION},
+    names::RUNTIME_CLASS,
+};
 use ring::digest;
 use serde_json::{Value, json};
 
 use crate::names;
+
+const ADMISSION: &str = "admissionregistration.k8s.io";
 
 /// A kind of object that the operator makes. Watches, writes and permissions are all made from this table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,11 +31,19 @@ pub enum Kind {
     RuntimeClass,
     /// The webhook's.
     MutatingWebhookConfiguration,
+    /// What changes peer pods without a webhook; from Kubernetes 1.36 on.
+    MutatingAdmissionPolicy,
+    /// It makes that count.
+    MutatingAdmissionPolicyBinding,
+    /// Which namespaces may have peer pods; from Kubernetes 1.30 on.
+    ValidatingAdmissionPolicy,
+    /// It makes that count.
+    ValidatingAdmissionPolicyBinding,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 11] = [
         Self::DaemonSet,
         Self::Deployment,
         Self::Service,
@@ -38,6 +51,10 @@ impl Kind {
         Self::Secret,
         Self::RuntimeClass,
         Self::MutatingWebhookConfiguration,
+        Self::MutatingAdmissionPolicy,
+        Self::MutatingAdmissionPolicyBinding,
+        Self::ValidatingAdmissionPolicy,
+        Self::ValidatingAdmissionPolicyBinding,
     ];
 
     /// Group, version, name and plural.
@@ -50,10 +67,34 @@ impl Kind {
             Self::Secret => ("", "v1", "Secret", "secrets"),
             Self::RuntimeClass => ("node.k8s.io", "v1", "RuntimeClass", "runtimeclasses"),
             Self::MutatingWebhookConfiguration => (
-                "admissionregistration.k8s.io",
+                ADMISSION,
                 "v1",
                 "MutatingWebhookConfiguration",
                 "mutatingwebhookconfigurations",
+            ),
+            Self::MutatingAdmissionPolicy => (
+                ADMISSION,
+                "v1",
+                "MutatingAdmissionPolicy",
+                "mutatingadmissionpolicies",
+            ),
+            Self::MutatingAdmissionPolicyBinding => (
+                ADMISSION,
+                "v1",
+                "MutatingAdmissionPolicyBinding",
+                "mutatingadmissionpolicybindings",
+            ),
+            Self::ValidatingAdmissionPolicy => (
+                ADMISSION,
+                "v1",
+                "ValidatingAdmissionPolicy",
+                "validatingadmissionpolicies",
+            ),
+            Self::ValidatingAdmissionPolicyBinding => (
+                ADMISSION,
+                "v1",
+                "ValidatingAdmissionPolicyBinding",
+                "validatingadmissionpolicybindings",
             ),
         }
     }
@@ -70,7 +111,17 @@ impl Kind {
 
     /// Whether objects of this kind are in the operator's namespace, or of the whole cluster.
     pub fn namespaced(self) -> bool {
-        !matches!(self, Self::RuntimeClass | Self::MutatingWebhookConfiguration)
+        match self {
+            Self::DaemonSet | Self::Deployment | Self::Service | Self::PodDisruptionBudget | Self::Secret => {
+                true
+            }
+            Self::RuntimeClass
+            | Self::MutatingWebhookConfiguration
+            | Self::MutatingAdmissionPolicy
+            | Self::MutatingAdmissionPolicyBinding
+            | Self::ValidatingAdmissionPolicy
+            | Self::ValidatingAdmissionPolicyBinding => false,
+        }
     }
 
     /// The names of all objects of this kind that the operator makes.
@@ -82,6 +133,10 @@ impl Kind {
             Self::Secret => &[names::WEBHOOK_SECRET],
             Self::RuntimeClass => &[RUNTIME_CLASS],
             Self::MutatingWebhookConfiguration => &[WEBHOOK_CONFIGURATION],
+            Self::MutatingAdmissionPolicy | Self::MutatingAdmissionPolicyBinding => &[POLICY],
+            Self::ValidatingAdmissionPolicy | Self::ValidatingAdmissionPolicyBinding => {
+                &[names::NAMESPACE_POLICY]
+            }
         }
     }
 

@@ -43,5 +43,7 @@ pub const WEBHOOK: &str = "peer-pods-webhook";
 pub const WEBHOOK_SERVICE: &str = "peer-pods-webhook-svc";
 /// The webhook's certificate.
 pub const WEBHOOK_SECRET: &str = "peer-pods-webhook-svc-secret";
+/// The policy of which namespaces may have peer pods, and its binding.
+pub const NAMESPACE_POLICY: &str = "peerpods-namespaces";
 /// The lease of the operator that acts. It is today's, so that today's operator and this one never act both.
 pub const LEASE: &str = "290f4947.kataconfiguration.openshift.io";

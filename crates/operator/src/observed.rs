@@ -6,7 +6,7 @@ use k8s_openapi::jiff::Timestamp;
 use peerpods_api::{KataConfig, PeerPod, PeerPodConfig};
 use serde_json::Value;
 
-use crate::managed::ObjectKey;
+use crate::managed::{Kind, ObjectKey};
 
 /// The name of a node.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,6 +29,8 @@ pub struct Observed {
     pub components: Vec<ComponentPod>,
     /// The objects that carry the operator's label.
     pub objects: BTreeMap<ObjectKey, Value>,
+    /// The kinds of objects that this cluster's API server does not know.
+    pub unserved: BTreeSet<Kind>,
     /// The machines of all pods.
     pub peer_pods: Vec<PeerPodSummary>,
     /// Who uses the runtime class; read only when something is to be removed.

@@ -1,6 +1,7 @@
 //! The objects that the operator installs.
 
 mod adaptor;
+mod namespaces;
 mod node_runtime;
 mod runtime_class;
 mod webhook;
@@ -8,9 +9,10 @@ mod webhook;
 pub(crate) use self::node_runtime::NODE_ROOT;
 pub use self::{
     adaptor::adaptor,
+    namespaces::{InvalidSelector, namespace_policy},
     node_runtime::node_runtime,
     runtime_class::{peer_pod_config, runtime_class},
-    webhook::{Certificate, registration, webhook},
+    webhook::{Certificate, mutation_policy, registration, webhook},
 };
 
 use serde_json::{Value, json};

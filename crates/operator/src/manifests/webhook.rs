@@ -2,7 +2,7 @@
 
 use k8s_openapi::{ByteString, jiff::Timestamp};
 use peerpods_api::{
-    admission::{Backend, PodAdmission, WEBHOOK_CONFIGURATION, webhook_configuration},
+    admission::{Backend, POLICY, PodAdmission, WEBHOOK_CONFIGURATION, policy, webhook_configuration},
     names,
 };
 use serde_json::{Value, json};
@@ -128,4 +128,20 @@ pub fn registration(installation: &Installation, certificate: &Certificate) -> M
         &installation.namespace,
         body,
     )
+}
+
+/// The same without a webhook, and what makes it count.
+pub fn mutation_policy() -> [ManagedObject; 2] {
+    let (policy, binding) = policy(&PodAdmission::default());
+    let body = |object: Result<Value, serde_json::Error>| {
+        object.expect("objects of Kubernetes can be written as JSON")
+    };
+    let (policy, binding) = (
+        body(serde_json::to_value(policy)),
+        body(serde_json::to_value(binding)),
+    );
+    [
+        ManagedObject::new(Kind::MutatingAdmissionPolicy, POLICY, "", policy),
+        ManagedObject::new(Kind::MutatingAdmissionPolicyBinding, POLICY, "", binding),
+    ]
 }

@@ -31,6 +31,8 @@ enum State<V> {
     Listing(Items<V>),
     /// Everything was seen.
     Complete(Items<V>),
+    /// The API server does not know the kind.
+    Unserved(Items<V>),
     /// Everything was seen, and is being listed again.
     Relisting { seen: Items<V>, listed: Items<V> },
 }
@@ -38,7 +40,10 @@ enum State<V> {
 impl<V> State<V> {
     fn seen(&mut self) -> &mut Items<V> {
         match self {
-            Self::Listing(items) | Self::Complete(items) | Self::Relisting { seen: items, .. } => items,
+            Self::Listing(items)
+            | Self::Complete(items)
+            | Self::Unserved(items)
+            | Self::Relisting { seen: items, .. } => items,
         }
     }
 }
@@ -61,7 +66,7 @@ impl<V: Clone + PartialEq> Cache<V> {
                     State::Listing(items) | State::Relisting { listed: items, .. } => {
                         items.insert(name, (version, view(object)));
                     }
-                    State::Complete(_) => {}
+                    State::Complete(_) | State::Unserved(_) => {}
                 }
             }
             Event::InitDone => self.end_list(),
@@ -99,7 +104,7 @@ impl<V: Clone + PartialEq> Cache<V> {
     pub(super) fn items(&self) -> Option<BTreeMap<String, V>> {
         match &*self.state() {
             State::Listing(_) => None,
-            State::Complete(seen) | State::Relisting { seen, .. } => Some(
+            State::Complete(seen) | State::Unserved(seen) | State::Relisting { seen, .. } => Some(
                 seen.iter()
                     .map(|(name, (_, value))| (name.clone(), value.clone()))
                     .collect(),
@@ -112,14 +117,32 @@ impl<V: Clone + PartialEq> Cache<V> {
         self.items().map(|items| items.into_values().collect())
     }
 
+    /// The API server does not know the kind: there is nothing of it. It may come to know it.
+    pub(super) fn take_unserved(&self) {
+        let mut state = self.state();
+        let is_news = !matches!(*state, State::Unserved(_));
+        *state = State::Unserved(BTreeMap::new());
+        drop(state);
+        if is_news {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Whether the API server knows the kind.
+    pub(super) fn is_served(&self) -> bool {
+        !matches!(*self.state(), State::Unserved(_))
+    }
+
     fn begin_list(&self) {
         let mut state = self.state();
         *state = match std::mem::replace(&mut *state, State::Listing(BTreeMap::new())) {
             State::Listing(_) => State::Listing(BTreeMap::new()),
-            State::Complete(seen) | State::Relisting { seen, .. } => State::Relisting {
-                seen,
-                listed: BTreeMap::new(),
-            },
+            State::Complete(seen) | State::Unserved(seen) | State::Relisting { seen, .. } => {
+                State::Relisting {
+                    seen,
+                    listed: BTreeMap::new(),
+                }
+            }
         };
     }
 
@@ -127,7 +150,7 @@ impl<V: Clone + PartialEq> Cache<V> {
         let mut state = self.state();
         *state = match std::mem::replace(&mut *state, State::Listing(BTreeMap::new())) {
             State::Listing(listed) | State::Relisting { listed, .. } => State::Complete(listed),
-            complete @ State::Complete(_) => complete,
+            complete @ (State::Complete(_) | State::Unserved(_)) => complete,
         };
         drop(state);
         self.changed.notify_one();

@@ -137,6 +137,9 @@ impl Cluster {
             ..Observed::default()
         };
         for (kind, cache) in &self.objects {
+            if !cache.is_served() {
+                observed.unserved.insert(*kind);
+            }
             let items = cache.items()?.into_values();
             observed.objects.extend(items.map(|object| {
                 let name = object["metadata"]["name"].as_str().unwrap_or_default();
@@ -184,13 +187,17 @@ impl Watches {
         V: Clone + PartialEq + Send + 'static,
     {
         let cache = Cache::new(self.changed.clone());
-        let seen = cache.clone();
+        let (seen, absent) = (cache.clone(), cache.clone());
         self.tasks.spawn(async move {
             let url = api.resource_url().to_owned();
             let events = watcher(api, config).default_backoff();
             events
-                .inspect_err(|error| {
-                    tracing::warn!(url, error = chain(error), "a watch failed; trying again")
+                .inspect_err(|error| match error {
+                    watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.is_not_found() => {
+                        tracing::debug!(url, "not known to this API server");
+                        absent.take_unserved();
+                    }
+                    error => tracing::warn!(url, error = chain(error), "a watch failed; trying again"),
                 })
                 .filter_map(async |event| event.ok())
                 .for_each(async |event| seen.take(event, view))

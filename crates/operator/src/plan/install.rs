@@ -1,10 +1,11 @@
 //! A KataConfig with peer pods: what must be there.
 
 use k8s_openapi::jiff::Timestamp;
-use peerpods_api::{KataConfig, admission::WEBHOOK_CONFIGURATION, names};
+use peerpods_api::{KataConfig, names};
 
 use super::{
     action::{Action, Plan},
+    admission,
     capacity::Withheld,
     nodes::{self, NodeState},
     selection, settings,
@@ -12,9 +13,8 @@ use super::{
 };
 use crate::{
     installation::{Installation, NodeRuntime},
-    managed::{Kind, ManagedObject, ObjectKey},
-    manifests::{self, Certificate},
-    names as ours,
+    managed::ManagedObject,
+    manifests, names as ours,
     observed::Observed,
 };
 
@@ -33,8 +33,9 @@ pub(super) fn plan(
         return Withheld::default();
     }
     let problems = settings::problems(observed);
-    objects(observed, installation, problems.is_empty(), plan);
-    certificate(observed, now, plan);
+    objects(config, observed, installation, problems.is_empty(), plan);
+    admission::certificate(config, observed, now, plan);
+    admission::remove_unwanted(config, observed, plan);
     default_config(observed, installation, plan);
 
     let (wanted, invalid_selector) = match selection::selected(&config.spec, &observed.nodes) {
@@ -87,7 +88,13 @@ fn withheld(situation: &Situation) -> Withheld {
 }
 
 /// Applies what is not there as it should be.
-fn objects(observed: &Observed, installation: &Installation, settings_are_valid: bool, plan: &mut Plan) {
+fn objects(
+    config: &KataConfig,
+    observed: &Observed,
+    installation: &Installation,
+    settings_are_valid: bool,
+    plan: &mut Plan,
+) {
     let mut wanted = vec![manifests::runtime_class(&installation.namespace)];
     if installation.node_runtime == NodeRuntime::DaemonSet {
         wanted.extend(manifests::node_runtime(installation));
@@ -96,12 +103,7 @@ fn objects(observed: &Observed, installation: &Installation, settings_are_valid:
         // Otherwise the adaptors go on with the settings that they have; none is started that could only fail.
         wanted.push(manifests::adaptor(installation, observed));
     }
-    wanted.extend(manifests::webhook(installation));
-    if is_webhook_ready(observed)
-        && let Some(certificate) = certificate_of(observed)
-    {
-        wanted.push(manifests::registration(installation, &certificate));
-    }
+    wanted.extend(admission::wanted(config, observed, installation));
     plan.actions.extend(
         wanted
             .into_iter()
@@ -115,40 +117,6 @@ fn is_there(object: &ManagedObject, observed: &Observed) -> bool {
         .objects
         .get(&object.key)
         .is_some_and(|there| object.is_in(there))
-}
-
-fn certificate(observed: &Observed, now: Timestamp, plan: &mut Plan) {
-    let current = certificate_of(observed);
-    let left = current
-        .as_ref()
-        .and_then(|current| current.renew_after.duration_since(now).try_into().ok());
-    match left {
-        Some(left) => plan.look_again(left),
-        None => plan.add(Action::IssueCertificate {
-            previous_authority: current.map(|current| current.authority),
-        }),
-    }
-}
-
-fn certificate_of(observed: &Observed) -> Option<Certificate> {
-    let secret = observed
-        .objects
-        .get(&ObjectKey::new(Kind::Secret, ours::WEBHOOK_SECRET))?;
-    Certificate::of_secret(secret)
-}
-
-/// Whether a replica answers: from then on the API server may ask for it.
-pub(super) fn is_webhook_ready(observed: &Observed) -> bool {
-    let deployment = observed
-        .objects
-        .get(&ObjectKey::new(Kind::Deployment, ours::WEBHOOK));
-    deployment.is_some_and(|deployment| deployment["status"]["availableReplicas"].as_i64() > Some(0))
-}
-
-/// Whether the API server asks it.
-pub(super) fn is_webhook_registered(observed: &Observed) -> bool {
-    let key = ObjectKey::new(Kind::MutatingWebhookConfiguration, WEBHOOK_CONFIGURATION);
-    observed.objects.contains_key(&key)
 }
 
 /// Made once; what users change in it stays.

@@ -12,6 +12,7 @@
 //! ```
 
 mod action;
+mod admission;
 mod capacity;
 mod conditions;
 mod events;

@@ -7,6 +7,7 @@ use peerpods_api::{KataConfig, KataConfigStatus, KataNodes, NodeFailure, names};
 
 use super::{
     action::{Action, Plan},
+    admission,
     conditions::{self, Said},
     events, install,
     nodes::NodeState,
@@ -45,7 +46,7 @@ pub(super) fn say(
     let kata_nodes = nodes(&situation.states);
     let said = vec![
         in_progress(situation, &kata_nodes),
-        ready(situation, &kata_nodes, observed),
+        ready(config, situation, &kata_nodes, observed),
         settings(situation),
     ];
     let generation = config.metadata.generation;
@@ -205,7 +206,7 @@ fn failures(nodes: &KataNodes) -> String {
 }
 
 /// Everything that keeps pods from running, the first cause first; its reason is the condition's.
-fn ready(situation: &Situation, nodes: &KataNodes, observed: &Observed) -> Said {
+fn ready(config: &KataConfig, situation: &Situation, nodes: &KataNodes, observed: &Observed) -> Said {
     let kind = names::conditions::READY;
     if situation.uninstalling.is_some() {
         return Said::no(
@@ -248,7 +249,8 @@ fn ready(situation: &Situation, nodes: &KataNodes, observed: &Observed) -> Said 
         causes.push(("Installing", "nodes do not have the runtime yet".into()));
     }
     causes.extend(adaptors(nodes, observed));
-    if !install::is_webhook_registered(observed) {
+    causes.extend(admission::problem(config, observed));
+    if !admission::is_in_force(observed) {
         let why = failing(observed, Component::Webhook).unwrap_or("no pod of it is ready yet".into());
         causes.push(("WebhookNotReady", format!("pods are not changed yet: {why}")));
     }

@@ -86,6 +86,16 @@ impl Lab {
         self.server.create(object)
     }
 
+    /// What would become of an object, or the server's refusal.
+    pub(crate) fn server_side_dry_run(&self, object: &Value) -> Result<Value, String> {
+        let arguments = ["create", "--dry-run=server", "--output=json", "--filename=-"];
+        let output = self.server.kubectl_with_input(&arguments, &object.to_string());
+        match output.code {
+            0 => Ok(serde_json::from_str(&output.stdout).unwrap()),
+            _ => Err(output.stderr),
+        }
+    }
+
     pub(crate) fn settings(&self, data: Value) {
         self.apply(&json!({
             "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "peer-pods-cm", "namespace": NAMESPACE}, "data": data,
@@ -203,7 +213,10 @@ impl Lab {
                 "daemonsets,deployments,services,secrets,poddisruptionbudgets,peerpodconfigs",
                 Some(NAMESPACE),
             ),
-            ("runtimeclasses,mutatingwebhookconfigurations,kataconfigs", None),
+            (
+                "runtimeclasses,mutatingwebhookconfigurations,mutatingadmissionpolicies,validatingadmissionpolicies,kataconfigs",
+                None,
+            ),
         ] {
             let names = ["get", kinds, "--output=name"];
             let within = namespace.map(|namespace| ["--namespace", namespace]);
@@ -247,6 +260,8 @@ impl Drop for Lab {
                 NAMESPACE,
                 "--force",
             ],
+            &["delete", "pods", "--all", "--namespace", "default", "--force"],
+            &["label", "namespace", "default", "peer-pods-"],
         ] {
             self.server.kubectl(arguments);
         }

@@ -63,7 +63,13 @@ fn memory_and_calls_stay_small_as_nodes_and_pods_grow() {
             lab.wait_capacity("node-1", Some("10"));
         });
         let relabelled = calls_of(&operator, || {
-            _ = lab.kubectl(&["label", "node", "node-2", &format!("other={nodes}")])
+            _ = lab.kubectl(&[
+                "label",
+                "--overwrite",
+                "node",
+                "node-2",
+                &format!("other={nodes}"),
+            ])
         });
         let (own, resident) = operator.resident();
         eprintln!(

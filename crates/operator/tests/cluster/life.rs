@@ -30,6 +30,7 @@ fn a_kata_config_lives_and_goes() {
     the_limit_is_followed(&lab);
     a_node_leaves(&lab);
     a_second_one_is_told(&lab);
+    only_named_namespaces_may_have_peer_pods(&lab);
     what_is_missing_is_named(&lab);
     deletion_waits_for_pods(&lab);
     lab.kubectl(&["label", "node", "two", "node-role.kubernetes.io/worker="]);
@@ -144,11 +145,13 @@ fn the_limit_is_followed(lab: &Lab) {
     lab.wait_capacity("one", Some("4"));
     lab.settings(json!({"CLOUD_PROVIDER": "qemu"}));
     lab.wait_capacity("one", Some("2"));
-    let status = lab.get(&["peerpodconfig", PEER_POD, "--namespace", NAMESPACE])["status"].clone();
-    assert_eq!(
-        (&status["nodeCount"], &status["observedGeneration"]),
-        (&json!(2), &json!(2))
-    );
+    wait_for("it says on how many nodes", LIMIT, || {
+        let status = lab.get(&["peerpodconfig", PEER_POD, "--namespace", NAMESPACE])["status"].clone();
+        match (&status["nodeCount"], &status["observedGeneration"]) {
+            (nodes, generation) if *nodes == 2 && *generation == 2 => Ok(()),
+            _ => Err(status.to_string()),
+        }
+    });
 }
 
 fn a_node_leaves(lab: &Lab) {
@@ -163,6 +166,39 @@ fn a_node_leaves(lab: &Lab) {
         }
     });
     lab.wait_condition("kata", "InProgress", "False", "");
+}
+
+/// With the policy instead of the webhook, so that peer pods can be created without one.
+fn only_named_namespaces_may_have_peer_pods(lab: &Lab) {
+    let patch = |spec: Value| {
+        let patch = json!({ "spec": spec }).to_string();
+        lab.kubectl(&["patch", "kataconfig", "kata", "--type=merge", "--patch", &patch]);
+    };
+    patch(json!({
+        "peerPodAdmission": "Policy",
+        "peerPodNamespaces": {"names": ["team"], "selector": {"matchLabels": {"peer-pods": "yes"}}},
+    }));
+    lab.wait_gone(&["deployment", "peer-pods-webhook", "--namespace", NAMESPACE]);
+    lab.wait_condition("kata", "Ready", "True", "Ready");
+    let attempt = || lab.server_side_dry_run(&pod("policed", Some("kata-remote")));
+    let refused = wait_for("it is enforced", LIMIT, || match attempt() {
+        Err(refused) if refused.contains("peer pods are not allowed") => Ok(refused),
+        other => Err(format!("{other:?}")),
+    });
+    assert!(
+        refused.contains("allows team, those with labels peer-pods=yes"),
+        "{refused}"
+    );
+    lab.kubectl(&["label", "namespace", "default", "peer-pods=yes"]);
+    let made = wait_for("the label allows it", LIMIT, attempt);
+    assert_eq!(
+        made["spec"]["containers"][0]["resources"]["limits"]["kata.peerpods.io/vm"],
+        "1"
+    );
+    lab.kubectl(&["label", "namespace", "default", "peer-pods-"]);
+    patch(json!({"peerPodAdmission": "Webhook", "peerPodNamespaces": null}));
+    lab.wait_condition("kata", "Ready", "True", "Ready");
+    lab.wait_gone(&["mutatingadmissionpolicy", "peerpods"]);
 }
 
 fn a_second_one_is_told(lab: &Lab) {

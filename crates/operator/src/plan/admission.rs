@@ -1,0 +1,151 @@
+//! What changes peer pods as they are created, and which namespaces may have them.
+//!
+//! One of two ways is in force, the webhook or the policy; whichever is wanted is there before the other goes. Both at once do
+//! what one does: what was changed once is not changed again.
+
+use k8s_openapi::jiff::Timestamp;
+use peerpods_api::{KataConfig, PeerPodAdmission, admission::POLICY, admission::WEBHOOK_CONFIGURATION};
+
+use super::action::{Action, Plan};
+use crate::{
+    installation::Installation,
+    managed::{Kind, ManagedObject, ObjectKey},
+    manifests::{self, Certificate},
+    names,
+    observed::Observed,
+};
+
+/// The backend of the webhook: it goes when the API server no longer asks for it.
+const BACKEND: [(Kind, &str); 4] = [
+    (Kind::Deployment, names::WEBHOOK),
+    (Kind::Service, names::WEBHOOK_SERVICE),
+    (Kind::PodDisruptionBudget, names::WEBHOOK),
+    (Kind::Secret, names::WEBHOOK_SECRET),
+];
+const REGISTRATION: (Kind, &str) = (Kind::MutatingWebhookConfiguration, WEBHOOK_CONFIGURATION);
+const MUTATION_POLICY: [(Kind, &str); 2] = [
+    (Kind::MutatingAdmissionPolicyBinding, POLICY),
+    (Kind::MutatingAdmissionPolicy, POLICY),
+];
+const NAMESPACE_POLICY: [(Kind, &str); 2] = [
+    (Kind::ValidatingAdmissionPolicyBinding, names::NAMESPACE_POLICY),
+    (Kind::ValidatingAdmissionPolicy, names::NAMESPACE_POLICY),
+];
+
+/// The way that can be had: without the API server's help it is the webhook, whatever is asked for.
+fn way(config: &KataConfig, observed: &Observed) -> PeerPodAdmission {
+    if observed.unserved.contains(&Kind::MutatingAdmissionPolicy) {
+        return PeerPodAdmission::Webhook;
+    }
+    config.spec.peer_pod_admission
+}
+
+/// The objects that are to be there now.
+pub(super) fn wanted(
+    config: &KataConfig,
+    observed: &Observed,
+    installation: &Installation,
+) -> Vec<ManagedObject> {
+    let mut wanted = Vec::new();
+    match way(config, observed) {
+        PeerPodAdmission::Policy => wanted.extend(manifests::mutation_policy()),
+        PeerPodAdmission::Webhook => {
+            wanted.extend(manifests::webhook(installation));
+            if is_webhook_ready(observed)
+                && let Some(certificate) = certificate_of(observed)
+            {
+                wanted.push(manifests::registration(installation, &certificate));
+            }
+        }
+    }
+    let namespaces = config.spec.peer_pod_namespaces.as_ref();
+    let enforced = namespaces.filter(|_| !observed.unserved.contains(&Kind::ValidatingAdmissionPolicy));
+    // One that cannot be read changes nothing, and `problem` says so.
+    wanted.extend(
+        enforced
+            .and_then(|allowed| manifests::namespace_policy(allowed).ok())
+            .into_iter()
+            .flatten(),
+    );
+    wanted
+}
+
+/// Removes what is no longer wanted, once what is wanted instead is there.
+pub(super) fn remove_unwanted(config: &KataConfig, observed: &Observed, plan: &mut Plan) {
+    let mut remove = |objects: &[(Kind, &str)]| {
+        let there = objects.iter().filter(|object| is_there(observed, **object));
+        plan.actions
+            .extend(there.map(|(kind, name)| Action::Remove(ObjectKey::new(*kind, name))));
+    };
+    let is_policy_there = MUTATION_POLICY.iter().all(|object| is_there(observed, *object));
+    match way(config, observed) {
+        PeerPodAdmission::Webhook if is_there(observed, REGISTRATION) => remove(&MUTATION_POLICY),
+        PeerPodAdmission::Policy if is_policy_there && is_there(observed, REGISTRATION) => {
+            remove(&[REGISTRATION])
+        }
+        PeerPodAdmission::Policy if is_policy_there => remove(&BACKEND),
+        PeerPodAdmission::Webhook | PeerPodAdmission::Policy => {}
+    }
+    if config.spec.peer_pod_namespaces.is_none() {
+        remove(&NAMESPACE_POLICY);
+    }
+}
+
+/// Issues the webhook's certificate, in time.
+pub(super) fn certificate(config: &KataConfig, observed: &Observed, now: Timestamp, plan: &mut Plan) {
+    if way(config, observed) == PeerPodAdmission::Policy {
+        return;
+    }
+    let current = certificate_of(observed);
+    let left = current
+        .as_ref()
+        .and_then(|current| current.renew_after.duration_since(now).try_into().ok());
+    match left {
+        Some(left) => plan.look_again(left),
+        None => plan.add(Action::IssueCertificate {
+            previous_authority: current.map(|current| current.authority),
+        }),
+    }
+}
+
+/// What keeps peer pods from being changed as they should be, or where they should not be from being refused.
+pub(super) fn problem(config: &KataConfig, observed: &Observed) -> Option<(&'static str, String)> {
+    if way(config, observed) != config.spec.peer_pod_admission {
+        let why = "this API server has no MutatingAdmissionPolicy: the webhook is used; set peerPodAdmission to Webhook";
+        return Some(("PolicyNotServed", why.to_owned()));
+    }
+    let allowed = config.spec.peer_pod_namespaces.as_ref()?;
+    if observed.unserved.contains(&Kind::ValidatingAdmissionPolicy) {
+        let why = "this API server has no ValidatingAdmissionPolicy: peerPodNamespaces is not enforced";
+        return Some(("NamespacesNotEnforced", why.to_owned()));
+    }
+    let error = manifests::namespace_policy(allowed).err()?;
+    Some((
+        "NamespacesInvalid",
+        format!("peerPodNamespaces cannot be read: {error}"),
+    ))
+}
+
+/// Whether peer pods are changed as they are created.
+pub(super) fn is_in_force(observed: &Observed) -> bool {
+    is_there(observed, REGISTRATION) || MUTATION_POLICY.iter().all(|object| is_there(observed, *object))
+}
+
+fn is_there(observed: &Observed, (kind, name): (Kind, &str)) -> bool {
+    observed.objects.contains_key(&ObjectKey::new(kind, name))
+}
+
+fn certificate_of(observed: &Observed) -> Option<Certificate> {
+    let secret = observed
+        .objects
+        .get(&ObjectKey::new(Kind::Secret, names::WEBHOOK_SECRET))?;
+    Certificate::of_secret(secret)
+}
+
+/// Whether a replica answers: from then on the API server may ask for it.
+fn is_webhook_ready(observed: &Observed) -> bool {
+    let deployment = observed
+        .objects
+        .get(&ObjectKey::new(Kind::Deployment, names::WEBHOOK));
+    deployment.is_some_and(|deployment| deployment["status"]["availableReplicas"].as_i64() > Some(0))
+}
