@@ -377,7 +377,7 @@ impl Agent {
         let deadline = Deadline::Within(CHANGE_TIMEOUT);
         match self.statistics.await_change(deadline.context(), &request).await {
             // An agent of Kata's knows no such request.
-            Err(ttrpc::Error::RpcStatus(status)) if status.code() == Code::UNIMPLEMENTED => Change::Untold,
+            Err(error) if is_unknown_method(&error) => Change::Untold,
             // Whatever else it was shows when the figures are asked for.
             Ok(_) | Err(_) => Change::Awaited,
         }
@@ -436,9 +436,20 @@ fn is_worth_another(error: &Error) -> bool {
     }
 }
 
-/// Whether the other side does not know what it was asked, as stock programs do not know what is ours alone.
+/// How a ttrpc server in Rust says that it has no such service, after the service's name.
+const UNKNOWN_SERVICE: &str = " service does not exist";
+
+/// Whether the other side does not know what it was asked, as stock programs do not know what is ours alone. For ttrpc in
+/// Go an unknown service is unimplemented; in Rust it is an invalid argument, told from others by its words alone.
 pub(crate) fn is_unknown_method(error: &ttrpc::Error) -> bool {
-    matches!(error, ttrpc::Error::RpcStatus(status) if status.code() == Code::UNIMPLEMENTED)
+    let ttrpc::Error::RpcStatus(status) = error else {
+        return false;
+    };
+    match status.code() {
+        Code::UNIMPLEMENTED => true,
+        Code::INVALID_ARGUMENT => status.message().ends_with(UNKNOWN_SERVICE),
+        _ => false,
+    }
 }
 
 async fn retry<T, F: Future<Output = Result<T, Error>>>(mut attempt: impl FnMut() -> F) -> Result<T, Error> {
