@@ -85,11 +85,16 @@ fn index(image: &ImageReference, body: &[u8]) -> Result<Document, ImageError> {
             .iter()
             .filter_map(|entry| Some((entry, entry.platform().as_ref()?)))
     };
-    let ours = platforms()
+    let named = platforms()
         .find(|(_, platform)| *platform.os() == Os::Linux && *platform.architecture() == wanted)
-        .map(|(entry, _)| entry.digest().to_string());
+        .map(|(entry, _)| entry);
+    // An entry need not say for which platform it is (image index, `platform`): it serves where none says ours.
+    let ours = named.or_else(|| {
+        let mut entries = index.manifests().iter();
+        entries.find(|entry| entry.platform().is_none())
+    });
     match ours {
-        Some(digest) => Ok(Document::Index(digest.parse()?)),
+        Some(entry) => Ok(Document::Index(entry.digest().to_string().parse()?)),
         None => Err(ImageError::NoPlatform {
             image: image.to_string(),
             wanted: format!("linux/{wanted}"),
@@ -220,8 +225,20 @@ mod tests {
             Document::parse(&image, body.as_bytes())
         };
         let both = document(&[entry("amd64", "a"), entry("arm64", "b"), entry("s390x", "c")]);
-        let wanted = if ARCH == "aarch64" { "b" } else { "a" };
+        let (wanted, wanted_name) = if ARCH == "aarch64" {
+            ("b", "arm64")
+        } else {
+            ("a", "amd64")
+        };
         assert!(matches!(both, Ok(Document::Index(digest)) if digest.hex() == wanted.repeat(64)));
+        let unnamed = format!(
+            r#"{{"mediaType":"application/vnd.oci.image.manifest.v1+json","size":1,"digest":"sha256:{}"}}"#,
+            "d".repeat(64)
+        );
+        let first = document(&[unnamed.clone(), entry(wanted_name, "a")]);
+        assert!(matches!(first, Ok(Document::Index(digest)) if digest.hex() == "a".repeat(64)));
+        let only = document(&[entry("s390x", "c"), unnamed]);
+        assert!(matches!(only, Ok(Document::Index(digest)) if digest.hex() == "d".repeat(64)));
         let error = document(&[entry("s390x", "c")]).unwrap_err();
         assert!(error.to_string().contains("linux/s390x"), "{error}");
     }
