@@ -8,6 +8,7 @@ use crate::{
     check,
     process::{cargo, run, step},
     testbed::{self, Profile},
+    tools,
 };
 
 /// Checks, unit and component tests, fuzzing for a moment, and the scenarios on the real Kubernetes.
@@ -16,13 +17,15 @@ pub(crate) fn test() -> Result<()> {
         testbed::prepare(Profile::Testbed)
     })?;
     check::check()?;
+    let moto = tools::moto()?;
     step("unit and component tests", || {
         run(cargo(&["test", "--workspace"])
             .env("PEERPODS_TEST_KERNEL", &artifacts.kernel)
             .env("PEERPODS_TEST_INITRD", &artifacts.initrd)
             .env("PEERPODS_TEST_KERNEL_DEB", &artifacts.kernel_deb)
             .env("PEERPODS_TEST_KUBERNETES", &artifacts.programs)
-            .env("PEERPODS_TEST_REGISTRY", &artifacts.registry))
+            .env("PEERPODS_TEST_REGISTRY", &artifacts.registry)
+            .env("PEERPODS_TEST_MOTO", &moto))
     })?;
     step("fuzzing, briefly", fuzz::fuzz)?;
     let was_up = testbed::is_up();

