@@ -6,14 +6,18 @@ use std::{
 };
 
 use crate::{
-    FileRecord, ImageError, Manifest, initrd,
+    BlockList, DiskRecord, FileRecord, ImageError, Manifest, StubSource, disk, initrd,
     kernel::{self, Kernel},
     modules::{self, ModuleSource},
+    unified,
 };
 
 /// The most that kernel and initrd may have together: they are loaded into the VM's memory at every start,
 /// and a VM of 512 MiB must keep nearly all of it for the pod.
 pub const IMAGE_LIMIT_BYTES: usize = 64 << 20;
+
+/// The disk's file.
+const DISK: &str = "disk.raw";
 
 /// Where the kernel comes from.
 #[derive(Clone, Debug)]
@@ -31,6 +35,8 @@ pub struct BuildRequest {
     pub guest: PathBuf,
     /// The kernel.
     pub kernel: KernelSource,
+    /// Where the EFI stub comes from, for a disk besides kernel and initrd.
+    pub stub: Option<StubSource>,
     /// The directory for the outputs; it is made when it is not there.
     pub output: PathBuf,
 }
@@ -70,19 +76,30 @@ pub fn build(request: &BuildRequest, mut progress: impl FnMut(&str)) -> Result<M
     progress(&format!("initrd: {} KiB", initrd.len() >> 10));
     check_size(&vmlinuz, &initrd, &guest)?;
 
-    let manifest = Manifest {
-        kernel_version: kernel.version().to_owned(),
-        guest: FileRecord::of(&guest),
-        kernel: FileRecord::of(&vmlinuz),
-        initrd: FileRecord::of(&initrd),
-        modules: modules.load_list().lines().map(str::to_owned).collect(),
-    };
     fs::create_dir_all(&request.output).map_err(|source| ImageError::Write {
         path: request.output.clone(),
         source,
     })?;
     write(&request.output, "vmlinuz", &vmlinuz)?;
     write(&request.output, "initrd.img", &initrd)?;
+    let disk = match &request.stub {
+        Some(source) => {
+            let stub = source.read()?;
+            let unified = unified::unified(&stub, &vmlinuz, &initrd)?;
+            let list = write_disk(&request.output, &unified)?;
+            progress(&format!("disk: {} KiB of data", list.data_bytes() >> 10));
+            Some(DiskRecord::of(&stub, &list))
+        }
+        None => None,
+    };
+    let manifest = Manifest {
+        kernel_version: kernel.version().to_owned(),
+        guest: FileRecord::of(&guest),
+        kernel: FileRecord::of(&vmlinuz),
+        initrd: FileRecord::of(&initrd),
+        modules: modules.load_list().lines().map(str::to_owned).collect(),
+        disk,
+    };
     let mut text = serde_json::to_string_pretty(&manifest).expect("a manifest is plain data");
     text.push('\n');
     write(&request.output, "manifest.json", text.as_bytes())?;
@@ -104,9 +121,26 @@ fn check_size(vmlinuz: &[u8], initrd: &[u8], guest: &[u8]) -> Result<(), ImageEr
 
 /// Writes beside the target and renames, so that a VM never starts from half a file.
 fn write(directory: &Path, name: &str, contents: &[u8]) -> Result<(), ImageError> {
+    let partial = partial(directory, name);
+    fs::write(&partial, contents).map_err(|source| ImageError::Write {
+        path: partial.clone(),
+        source,
+    })?;
+    finish(&partial, directory, name)
+}
+
+fn write_disk(directory: &Path, unified: &[u8]) -> Result<BlockList, ImageError> {
+    let partial = partial(directory, DISK);
+    let list = disk::write(&partial, unified)?;
+    finish(&partial, directory, DISK)?;
+    Ok(list)
+}
+
+fn partial(directory: &Path, name: &str) -> PathBuf {
+    directory.join(format!(".{name}.partial"))
+}
+
+fn finish(partial: &Path, directory: &Path, name: &str) -> Result<(), ImageError> {
     let path = directory.join(name);
-    let partial = directory.join(format!(".{name}.partial"));
-    fs::write(&partial, contents)
-        .and_then(|()| fs::rename(&partial, &path))
-        .map_err(|source| ImageError::Write { path, source })
+    fs::rename(partial, &path).map_err(|source| ImageError::Write { path, source })
 }

@@ -79,6 +79,28 @@ pub enum ImageError {
         /// Its size.
         bytes: usize,
     },
+    /// The EFI stub is not one, or cannot hold an image.
+    #[error("the EFI stub cannot be used: {reason}")]
+    InvalidStub {
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A file is no disk.
+    #[error("{path} is no disk image: {reason}")]
+    InvalidDisk {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The disk holds more than the limit.
+    #[error("the disk holds {data_bytes} bytes, more than its limit of {limit} bytes")]
+    DiskTooLarge {
+        /// What it holds, in whole blocks.
+        data_bytes: u64,
+        /// The limit.
+        limit: u64,
+    },
     /// Kernel and initrd together exceed the limit.
     #[error(
         "kernel ({kernel_bytes} bytes) and initrd ({initrd_bytes} bytes) exceed the image's limit of {limit} bytes; \

@@ -4,7 +4,6 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use tempfile::TempDir;
@@ -12,6 +11,7 @@ use tempfile::TempDir;
 use crate::{
     ImageError,
     modules::{ModuleSource, canonical},
+    package,
 };
 
 /// Where modules lie in a tree: before and after Debian moved everything below `/usr`.
@@ -31,24 +31,7 @@ pub(crate) struct Kernel {
 impl Kernel {
     /// Unpacks a package `linux-image-*` and opens what was in it.
     pub(crate) fn from_package(package: &Path) -> Result<Self, ImageError> {
-        let directory = TempDir::with_prefix("peerpods-image-").map_err(|source| ImageError::Write {
-            path: std::env::temp_dir(),
-            source,
-        })?;
-        let output = Command::new("dpkg-deb")
-            .arg("--extract")
-            .args([package, directory.path()])
-            .output()
-            .map_err(|source| ImageError::RunUnpacker {
-                package: package.to_owned(),
-                source,
-            })?;
-        if !output.status.success() {
-            return Err(ImageError::Unpack {
-                package: package.to_owned(),
-                message: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
-            });
-        }
+        let directory = package::unpack(package)?;
         let mut kernel = Self::from_tree(directory.path())?;
         kernel._unpacked = Some(directory);
         Ok(kernel)

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::BlockList;
+
 /// The manifest of one image. It names no paths of the build machine, so it is as reproducible as the image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -16,6 +18,33 @@ pub struct Manifest {
     pub initrd: FileRecord,
     /// The modules in load order: `<group> <file>`.
     pub modules: Vec<String>,
+    /// The disk that came out: `disk.raw`; none where only kernel and initrd were asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<DiskRecord>,
+}
+
+/// What went into the disk besides kernel and initrd, and what it is known by.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskRecord {
+    /// The EFI stub that went in.
+    pub stub: FileRecord,
+    /// The size of the disk in bytes.
+    pub bytes: u64,
+    /// How much of it holds anything, in whole blocks of 512 KiB.
+    pub data_bytes: u64,
+    /// What it is known by, in hex; see [`BlockList::digest`].
+    pub digest: String,
+}
+
+impl DiskRecord {
+    pub(crate) fn of(stub: &[u8], list: &BlockList) -> Self {
+        Self {
+            stub: FileRecord::of(stub),
+            bytes: list.disk_bytes(),
+            data_bytes: list.data_bytes(),
+            digest: list.digest().to_string(),
+        }
+    }
 }
 
 /// Size and digest of one file.

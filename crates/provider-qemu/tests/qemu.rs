@@ -1,6 +1,6 @@
 //! The provider with real QEMU processes, each test in a network namespace of its own.
 //!
-//! `PEERPODS_TEST_KERNEL` and `PEERPODS_TEST_INITRD` name the image to boot (see `peerpods-image`); needs
+//! `PEERPODS_TEST_KERNEL` and `PEERPODS_TEST_INITRD` name the image to boot (see `peerpodctl image build`); needs
 //! root and `/dev/net/tun`. Without them the tests say so and pass.
 #![allow(clippy::unwrap_used)] // A test stops where its bed fails.
 

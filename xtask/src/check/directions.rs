@@ -61,7 +61,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "peerpods-operator",
         &["peerpods-api", "peerpods-error", "peerpods-provider"],
     ),
-    ("peerpods-image", &["peerpods-error"]),
+    ("peerpods-image", &[]),
+    ("peerpods-cli", &["peerpods-image"]),
     ("peerpods-testkit", &[]),
     ("xtask", &[]),
 ];

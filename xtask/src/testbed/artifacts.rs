@@ -19,7 +19,7 @@ const OURS: [(&str, &str); 5] = [
     ("peerpods-guest", "peerpods-guest"),
     ("peerpods-shim", "containerd-shim-kata-v2"),
     ("peerpods-adaptor", "cloud-api-adaptor"),
-    ("peerpods-image", "peerpods-image"),
+    ("peerpods-cli", "peerpodctl"),
     ("peerpods-provider-namespaces", "peerpods-namespaces-launcher"),
 ];
 
@@ -54,10 +54,16 @@ pub(crate) struct Artifacts {
     pub(crate) kernel: PathBuf,
     /// The VM image's initrd.
     pub(crate) initrd: PathBuf,
+    /// The VM image's disk, as EC2 boots it.
+    pub(crate) disk: PathBuf,
+    /// The folder with the UEFI firmware that boots it in QEMU.
+    pub(crate) firmware: PathBuf,
     /// The program `docker-registry`.
     pub(crate) registry: PathBuf,
     /// The Debian package that the kernel is of.
     pub(crate) kernel_deb: PathBuf,
+    /// The Debian package that the disk's EFI stub is of.
+    pub(crate) stub_deb: PathBuf,
     /// The folder with Kubernetes, etcd, containerd and CoreDNS.
     pub(crate) programs: PathBuf,
     /// The folder with our own programs.
@@ -75,15 +81,20 @@ pub(crate) fn prepare(profile: Profile) -> Result<Artifacts> {
     let programs = programs::prepare()?;
     let registry = debian::registry()?;
     let kernel_deb = debian::kernel()?;
+    let stub_deb = debian::stub()?;
+    let firmware = debian::firmware()?;
     let ours = build_ours(profile)?;
     let _lock = lock::take(&layout::folder().join("artifacts.lock"))?;
     let images = images::prepare()?;
-    build_vm_image(&ours, &kernel_deb)?;
+    build_vm_image(&ours, &kernel_deb, &stub_deb)?;
     Ok(Artifacts {
         kernel: layout::image().join("vmlinuz"),
         initrd: layout::image().join("initrd.img"),
+        disk: layout::image().join("disk.raw"),
+        firmware,
         registry,
         kernel_deb,
+        stub_deb,
         programs,
         ours,
         pause: images.pause,
@@ -105,20 +116,20 @@ fn build_ours(profile: Profile) -> Result<PathBuf> {
     Ok(folder)
 }
 
-fn build_vm_image(ours: &Path, kernel_deb: &Path) -> Result<()> {
-    let (guest, builder) = (ours.join("peerpods-guest"), ours.join("peerpods-image"));
-    let inputs = stamp::of(&[&guest, &builder, kernel_deb])?;
+fn build_vm_image(ours: &Path, kernel_deb: &Path, stub_deb: &Path) -> Result<()> {
+    let (guest, builder) = (ours.join("peerpods-guest"), ours.join("peerpodctl"));
+    let inputs = stamp::of(&[&guest, &builder, kernel_deb, stub_deb])?;
     let output = layout::image();
     fs::create_dir_all(&output).with_context(|| format!("cannot make {}", output.display()))?;
     stamp::make(&layout::folder().join("image.inputs"), &inputs, || {
-        let mut build = Command::new(&builder);
-        build.args(["build".as_ref(), "--guest".as_ref(), guest.as_os_str()]);
-        build.args([
-            "--kernel-deb".as_ref(),
-            kernel_deb.as_os_str(),
-            "--output".as_ref(),
-            output.as_os_str(),
-        ]);
-        run(&mut build)
+        run(Command::new(&builder)
+            .args(["image", "build", "--guest"])
+            .arg(&guest)
+            .arg("--kernel-deb")
+            .arg(kernel_deb)
+            .arg("--stub-deb")
+            .arg(stub_deb)
+            .arg("--directory")
+            .arg(&output))
     })
 }

@@ -16,29 +16,49 @@ use crate::{
 
 /// The registry's package.
 const REGISTRY: &str = "docker-registry";
+/// The package with UEFI firmware for QEMU.
+const FIRMWARE: &str = "ovmf";
+/// The package with systemd's EFI stub.
+const STUB: &str = "systemd-boot-efi";
 /// The package that always depends on the newest kernel for clouds.
 const KERNEL: &str = "linux-image-cloud-amd64";
 
 /// The program `docker-registry`.
 pub(super) fn registry() -> Result<PathBuf> {
+    Ok(unpacked(REGISTRY)?.join("usr/bin/docker-registry"))
+}
+
+/// The folder with the UEFI firmware for QEMU: `OVMF_CODE_4M.fd`, `OVMF_VARS_4M.fd` and more.
+pub(super) fn firmware() -> Result<PathBuf> {
+    Ok(unpacked(FIRMWARE)?.join("usr/share/OVMF"))
+}
+
+/// The package with systemd's EFI stub.
+pub(super) fn stub() -> Result<PathBuf> {
     let folder = folder()?;
-    let program = folder.join("docker-registry/usr/bin/docker-registry");
-    if program.exists() {
-        return Ok(program);
+    let _lock = lock::take(&folder.join("lock"))?;
+    download(&folder, STUB)
+}
+
+/// The folder with a package's files.
+fn unpacked(name: &str) -> Result<PathBuf> {
+    let folder = folder()?;
+    let finished = folder.join(name);
+    if finished.exists() {
+        return Ok(finished);
     }
     let _lock = lock::take(&folder.join("lock"))?;
-    let package = download(&folder, REGISTRY)?;
-    let unfinished = folder.join("docker-registry.unfinished");
+    let package = download(&folder, name)?;
+    let unfinished = folder.join(format!("{name}.unfinished"));
     println!("unpacking {}", package.display());
     run(Command::new("dpkg-deb")
         .arg("--extract")
         .arg(&package)
         .arg(&unfinished))?;
-    let finished = folder.join("docker-registry");
     if !finished.exists() {
         fs::rename(&unfinished, &finished).with_context(|| format!("cannot make {}", finished.display()))?;
     }
-    Ok(program)
+    Ok(finished)
 }
 
 /// The package with the kernel of the VM image.

@@ -1,0 +1,22 @@
+//! `peerpodctl completion`.
+
+use clap::{Args, CommandFactory};
+use clap_complete::Shell;
+
+const HELP: &str = "\
+Examples:
+  source <(peerpodctl completion bash)
+  peerpodctl completion zsh > ~/.zfunc/_peerpodctl";
+
+#[derive(Args)]
+#[command(after_help = HELP)]
+pub(crate) struct Arguments {
+    /// The shell.
+    shell: Shell,
+}
+
+pub(crate) fn run(arguments: &Arguments) {
+    let mut command = crate::Arguments::command();
+    let name = command.get_name().to_owned();
+    clap_complete::generate(arguments.shell, &mut command, name, &mut std::io::stdout());
+}

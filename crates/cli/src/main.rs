@@ -1,0 +1,5 @@
+//! The program `peerpodctl`.
+
+fn main() -> std::process::ExitCode {
+    peerpods_cli::main()
+}
