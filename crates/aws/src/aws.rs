@@ -7,7 +7,7 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use tokio::time::timeout;
 
 use crate::{
-    AwsError, AwsSettings, Ebs, Ec2, Region,
+    AwsError, AwsSettings, Ebs, Ec2, Pace, Region,
     budget::Budget,
     credentials::CredentialsCache,
     endpoint::{self, Service},
@@ -21,6 +21,7 @@ pub struct Aws {
     pub(crate) shared: Arc<Shared>,
     region: Region,
     pub(crate) budget: Arc<Budget>,
+    pub(crate) pace: Pace,
     ec2_endpoint: Option<String>,
     ebs_endpoint: Option<String>,
 }
@@ -60,7 +61,8 @@ impl Aws {
                 credentials: CredentialsCache::new(provider),
             }),
             region,
-            budget: Arc::new(Budget::new()),
+            budget: Arc::new(Budget::new(settings.pace.limits)),
+            pace: settings.pace,
             ec2_endpoint: endpoint(Service::Ec2, &settings.ec2_endpoint),
             ebs_endpoint: endpoint(Service::Ebs, &settings.ebs_endpoint),
         })
@@ -70,7 +72,7 @@ impl Aws {
     pub fn in_region(&self, region: Region) -> Self {
         Self {
             region,
-            budget: Arc::new(Budget::new()),
+            budget: Arc::new(Budget::new(self.pace.limits)),
             ..self.clone()
         }
     }

@@ -67,6 +67,8 @@ pub enum AwsError {
         refusal: Refusal,
         /// The status of the answer.
         status: u16,
+        /// How many attempts before this one got no answer, or that of a failure: any of them may have taken effect.
+        doubtful_attempts: u32,
     },
     /// An answer that this program does not understand.
     #[error("AWS answered {action} with something else")]
@@ -102,6 +104,25 @@ impl AwsError {
         match self {
             Self::Refused { refusal, .. } => Some(refusal.kind),
             _ => None,
+        }
+    }
+
+    /// Whether the call may have taken effect all the same.
+    pub fn is_doubtful(&self) -> bool {
+        match self {
+            Self::TimedOut { .. } | Self::Transport { .. } | Self::Unreadable { .. } => true,
+            Self::Refused {
+                status,
+                doubtful_attempts,
+                refusal,
+                ..
+            } => *doubtful_attempts > 0 || (*status >= 500 && refusal.kind != RefusalKind::Throttled),
+            Self::NoRegion
+            | Self::Region(_)
+            | Self::NoCredentials { .. }
+            | Self::Request { .. }
+            | Self::TooManyPages { .. }
+            | Self::Metadata { .. } => false,
         }
     }
 

@@ -16,12 +16,12 @@ use http::{HeaderName, Method};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
-    Aws, AwsError, Refusal, RefusalKind,
+    Aws, AwsError, Pace, Refusal, RefusalKind,
     budget::Category,
     endpoint::Service,
     error::Cause,
     http_client::Reply,
-    limits::{ATTEMPT_LIMIT, ATTEMPTS, CALL_LIMIT, FIRST_PAUSE, LONGEST_PAUSE},
+    limits::{ATTEMPT_LIMIT, ATTEMPTS, CALL_LIMIT},
 };
 
 const USER_AGENT: &str = concat!("peerpods/", env!("CARGO_PKG_VERSION"));
@@ -49,9 +49,10 @@ impl Aws {
             limit: CALL_LIMIT,
         };
         let mut attempt = 1;
+        let mut doubtful_attempts = 0;
         loop {
             let remaining = deadline.saturating_duration_since(Instant::now());
-            let outcome = match timeout(remaining, self.attempt(call)).await {
+            let outcome = match timeout(remaining, self.attempt(call, doubtful_attempts)).await {
                 Ok(outcome) => outcome,
                 Err(_) => return Err(late),
             };
@@ -60,7 +61,8 @@ impl Aws {
                 Err(error) if !error.retryable() || attempt == ATTEMPTS => return Err(error),
                 Err(error) => error,
             };
-            let pause = pause(attempt, fastrand::f64());
+            doubtful_attempts += u32::from(error.is_doubtful());
+            let pause = pause(self.pace, attempt, fastrand::f64());
             if Instant::now() + pause >= deadline {
                 return Err(error);
             }
@@ -70,7 +72,7 @@ impl Aws {
         }
     }
 
-    async fn attempt(&self, call: &Call<'_>) -> Result<Reply, AwsError> {
+    async fn attempt(&self, call: &Call<'_>, doubtful_attempts: u32) -> Result<Reply, AwsError> {
         self.budget.take(call.category).await;
         let credentials = self.shared.credentials.get(call.action).await?;
         let request = self.signed(call, &credentials)?;
@@ -106,6 +108,7 @@ impl Aws {
             action: call.action,
             refusal,
             status: reply.status,
+            doubtful_attempts,
         })
     }
 
@@ -164,9 +167,9 @@ impl Aws {
 
 /// The pause after an attempt, of any length up to one that doubles: callers that failed together do not come back
 /// together. `chance` is from 0 to 1.
-fn pause(attempt: u32, chance: f64) -> Duration {
-    let doubled = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(attempt - 1));
-    doubled.min(LONGEST_PAUSE).mul_f64(chance)
+fn pause(pace: Pace, attempt: u32, chance: f64) -> Duration {
+    let doubled = pace.first_pause.saturating_mul(2_u32.saturating_pow(attempt - 1));
+    doubled.min(pace.longest_pause).mul_f64(chance)
 }
 
 #[cfg(test)]
@@ -176,9 +179,9 @@ mod tests {
     #[test]
     fn pauses_double_up_to_a_limit() {
         let longest: Vec<u128> = (1..=ATTEMPTS)
-            .map(|attempt| pause(attempt, 1.0).as_millis())
+            .map(|attempt| pause(Pace::default(), attempt, 1.0).as_millis())
             .collect();
         assert_eq!(longest, [200, 400, 800, 1_600, 3_200, 6_400, 12_800, 20_000]);
-        assert_eq!(pause(3, 0.5).as_millis(), 400);
+        assert_eq!(pause(Pace::default(), 3, 0.5).as_millis(), 400);
     }
 }

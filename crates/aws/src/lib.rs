@@ -37,4 +37,4 @@ pub use ec2::{Ec2, Items, Page, Parameters, Tag};
 pub use error::AwsError;
 pub use metadata::Metadata;
 pub use refusal::{ErrorCode, Refusal, RefusalKind};
-pub use settings::{AwsSettings, InvalidRegion, Region, StaticCredentials};
+pub use settings::{AwsSettings, InvalidRegion, Pace, Region, StaticCredentials};

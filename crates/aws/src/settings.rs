@@ -1,8 +1,10 @@
 //! What an administrator may say about the account; whatever is left out is found as every AWS program finds it.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, time::Duration};
 
 use aws_credential_types::Credentials;
+
+use crate::limits::{FIRST_PAUSE, LONGEST_PAUSE};
 
 /// The name by which these credentials show in the log of `aws-config`.
 const STATIC_CREDENTIALS: &str = "peer-pods-secret";
@@ -26,6 +28,29 @@ pub struct AwsSettings {
     pub ebs_endpoint: Option<String>,
     /// The instance metadata service's address instead of `http://169.254.169.254`.
     pub metadata_endpoint: Option<String>,
+    /// How fast AWS is asked, and asked again.
+    pub pace: Pace,
+}
+
+/// How fast AWS is asked, and asked again. The default is for AWS; an emulator on loopback can be asked faster.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pace {
+    /// The longest first pause between attempts; each further one may be twice as long.
+    pub first_pause: Duration,
+    /// The longest pause of all.
+    pub longest_pause: Duration,
+    /// How many times the usual request limits the account has.
+    pub limits: f64,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            first_pause: FIRST_PAUSE,
+            longest_pause: LONGEST_PAUSE,
+            limits: 1.0,
+        }
+    }
 }
 
 /// Keys that somebody wrote down. Their text shows nothing.

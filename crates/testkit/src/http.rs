@@ -130,6 +130,10 @@ fn serve(stream: TcpStream, answer: &dyn Fn(&HttpRequest) -> HttpAnswer) -> io::
     stream.set_read_timeout(Some(SILENCE_LIMIT))?;
     let mut reader = BufReader::new(stream.try_clone()?);
     let first = line(&mut reader)?;
+    if first.is_empty() {
+        // A client that connected and went away.
+        return Ok(());
+    }
     let mut words = first.split(' ').map(str::to_owned);
     let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let headers = headers(&mut reader)?;

@@ -21,6 +21,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("peerpods-proto", &[]),
     ("peerpods-provider", &["peerpods-error"]),
+    (
+        "peerpods-provider-aws",
+        &["peerpods-aws", "peerpods-error", "peerpods-provider"],
+    ),
     ("peerpods-provider-qemu", &["peerpods-provider"]),
     (
         "peerpods-provider-namespaces",

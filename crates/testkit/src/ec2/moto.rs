@@ -4,6 +4,7 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream},
     path::PathBuf,
     process::{Child, Command, Stdio},
+    sync::OnceLock,
     time::Duration,
 };
 
@@ -60,6 +61,12 @@ impl Moto {
             TcpStream::connect(address).map_err(|error| error.to_string())
         });
         Some(server)
+    }
+
+    /// One server for all tests of this process, in which each has an account of its own.
+    pub fn shared() -> Option<&'static Self> {
+        static SHARED: OnceLock<Option<Moto>> = OnceLock::new();
+        SHARED.get_or_init(Self::start).as_ref()
     }
 
     /// Where it listens.

@@ -1,0 +1,14 @@
+//! What this provider asks of AWS.
+
+use peerpods_aws::Action;
+
+/// Every call that the provider makes; the policy for the nodes' role is written from it.
+pub const ACTIONS: &[Action] = &[
+    Action::RunInstances,
+    Action::TerminateInstances,
+    Action::DescribeInstances,
+    Action::DescribeInstanceTypes,
+    Action::DescribeImages,
+    Action::GetConsoleOutput,
+    Action::CreateTags,
+];

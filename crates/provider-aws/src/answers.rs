@@ -1,0 +1,293 @@
+//! What is read of EC2's answers.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use peerpods_aws::{Items, Page, Tag};
+use peerpods_provider::{Instance, InstanceId, InstanceStatus};
+use serde::Deserialize;
+
+/// The answer to RunInstances.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Launched {
+    #[serde(default)]
+    pub(crate) instances_set: Items<InstanceView>,
+}
+
+/// A page of DescribeInstances.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Reservations {
+    #[serde(default)]
+    reservation_set: Items<Launched>,
+    next_token: Option<String>,
+}
+
+impl Page for Reservations {
+    type Entry = InstanceView;
+
+    fn into_entries(self) -> (Vec<InstanceView>, Option<String>) {
+        let reservations = self.reservation_set.items.into_iter();
+        let instances = reservations.flat_map(|reservation| reservation.instances_set.items);
+        (instances.collect(), self.next_token)
+    }
+}
+
+/// An instance as EC2 shows it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct InstanceView {
+    instance_id: String,
+    instance_state: State,
+    private_ip_address: Option<Ipv4Addr>,
+    /// Its public address.
+    ip_address: Option<Ipv4Addr>,
+    /// Why it changed to its state, for a person; empty while it runs.
+    #[serde(default)]
+    reason: String,
+    #[serde(default)]
+    state_reason: StateReason,
+    #[serde(default)]
+    pub(crate) tag_set: Items<Tag>,
+    #[serde(default)]
+    block_device_mapping: Items<AttachedVolume>,
+    #[serde(default)]
+    network_interface_set: Items<AttachedInterface>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct AttachedVolume {
+    ebs: Option<VolumeName>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct VolumeName {
+    volume_id: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct AttachedInterface {
+    network_interface_id: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct State {
+    name: StateName,
+}
+
+/// EC2's states of an instance.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+enum StateName {
+    Pending,
+    Running,
+    Stopping,
+    Stopped,
+    ShuttingDown,
+    Terminated,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+struct StateReason {
+    #[serde(default)]
+    message: String,
+}
+
+/// Whether there is something to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Existence {
+    /// It runs or can run again.
+    Lives,
+    /// It ends by itself from here on.
+    Ends,
+    /// It is no more.
+    Ended,
+}
+
+/// Which of its addresses a worker uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reached {
+    /// Within the VPC.
+    Privately,
+    /// From anywhere.
+    Publicly,
+}
+
+impl InstanceView {
+    pub(crate) fn id(&self) -> InstanceId {
+        InstanceId::new(&self.instance_id)
+    }
+
+    /// The instance and all that was made with it: what carries its tags.
+    pub(crate) fn tagged(&self) -> impl Iterator<Item = &str> {
+        let volumes = self
+            .block_device_mapping
+            .items
+            .iter()
+            .filter_map(|volume| volume.ebs.as_ref());
+        let interfaces = self.network_interface_set.items.iter();
+        [self.instance_id.as_str()]
+            .into_iter()
+            .chain(volumes.map(|volume| volume.volume_id.as_str()))
+            .chain(interfaces.map(|interface| interface.network_interface_id.as_str()))
+    }
+
+    pub(crate) fn existence(&self) -> Existence {
+        match self.instance_state.name {
+            StateName::Pending | StateName::Running | StateName::Stopping | StateName::Stopped => {
+                Existence::Lives
+            }
+            StateName::ShuttingDown => Existence::Ends,
+            StateName::Terminated => Existence::Ended,
+        }
+    }
+
+    /// What it is to a pod: a stopped instance is no use to any.
+    pub(crate) fn status(&self) -> InstanceStatus {
+        match self.instance_state.name {
+            StateName::Pending | StateName::Running => InstanceStatus::Alive,
+            StateName::Stopping | StateName::Stopped => InstanceStatus::Gone(self.told("was stopped")),
+            StateName::ShuttingDown | StateName::Terminated => {
+                InstanceStatus::Gone(self.told("was terminated"))
+            }
+        }
+    }
+
+    fn told(&self, what: &str) -> String {
+        let words = [&self.state_reason.message, &self.reason];
+        match words.into_iter().find(|words| !words.is_empty()) {
+            Some(words) => format!("the instance {what}: {words}"),
+            None => format!("the instance {what}"),
+        }
+    }
+
+    /// The instance with its addresses, the one to use first; none while it does not have that one.
+    pub(crate) fn instance(&self, reached: Reached) -> Option<Instance> {
+        let private = self.private_ip_address.map(IpAddr::from);
+        let public = self.ip_address.map(IpAddr::from);
+        let (used, other) = match reached {
+            Reached::Privately => (private?, public),
+            Reached::Publicly => (public?, private),
+        };
+        Some(Instance {
+            id: self.id(),
+            addresses: [used].into_iter().chain(other).collect(),
+        })
+    }
+}
+
+/// A page of DescribeInstanceTypes.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct InstanceTypes {
+    #[serde(default)]
+    instance_type_set: Items<InstanceTypeView>,
+    next_token: Option<String>,
+}
+
+impl Page for InstanceTypes {
+    type Entry = InstanceTypeView;
+
+    fn into_entries(self) -> (Vec<InstanceTypeView>, Option<String>) {
+        (self.instance_type_set.items, self.next_token)
+    }
+}
+
+/// An instance type's size.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct InstanceTypeView {
+    pub(crate) instance_type: String,
+    pub(crate) processor_info: ProcessorInfo,
+    pub(crate) v_cpu_info: VcpuInfo,
+    pub(crate) memory_info: MemoryInfo,
+    #[serde(default)]
+    pub(crate) gpu_info: GpuInfo,
+}
+
+/// What its processors are.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ProcessorInfo {
+    #[serde(default)]
+    pub(crate) supported_architectures: Items<String>,
+}
+
+/// How many virtual processors it has.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct VcpuInfo {
+    #[serde(rename = "defaultVCpus")]
+    pub(crate) default_vcpus: u32,
+}
+
+/// How much memory it has.
+#[derive(Debug, Deserialize)]
+pub(crate) struct MemoryInfo {
+    #[serde(rename = "sizeInMiB")]
+    pub(crate) size_mib: u32,
+}
+
+/// Its accelerators.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct GpuInfo {
+    #[serde(default)]
+    pub(crate) gpus: Items<Gpu>,
+}
+
+/// Accelerators of one kind.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Gpu {
+    pub(crate) count: u32,
+}
+
+/// A page of DescribeImages.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Images {
+    #[serde(default)]
+    images_set: Items<ImageView>,
+    next_token: Option<String>,
+}
+
+impl Page for Images {
+    type Entry = ImageView;
+
+    fn into_entries(self) -> (Vec<ImageView>, Option<String>) {
+        (self.images_set.items, self.next_token)
+    }
+}
+
+/// A VM image.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ImageView {
+    pub(crate) architecture: Option<String>,
+    pub(crate) root_device_name: Option<String>,
+    #[serde(default)]
+    pub(crate) block_device_mapping: Items<BlockDevice>,
+}
+
+/// A disk of an image.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct BlockDevice {
+    pub(crate) device_name: String,
+    pub(crate) ebs: Option<EbsDevice>,
+}
+
+/// A disk that is made of a snapshot.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct EbsDevice {
+    pub(crate) volume_size: Option<u32>,
+}
+
+/// The answer to GetConsoleOutput.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Console {
+    /// In base64.
+    pub(crate) output: Option<String>,
+}

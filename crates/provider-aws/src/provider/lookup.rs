@@ -1,0 +1,121 @@
+//! What is there: by token, by id, by owner. EC2's silence is believed late.
+
+use peerpods_aws::{Action, Parameters};
+use peerpods_provider::{Instance, InstanceId, LaunchToken, OwnedInstance, OwnerScope, ProviderError};
+use tokio::time::{Instant, sleep};
+
+use super::Place;
+use crate::{
+    answers::{Existence, InstanceView, Reached, Reservations},
+    error::during,
+    launches::Progress,
+    tags::{self, CLUSTER, NODE, TOKEN},
+};
+
+/// Whether an id can be one of EC2's.
+pub(super) fn is_instance(id: &InstanceId) -> bool {
+    id.as_str().strip_prefix("i-").is_some_and(|number| {
+        (8..=17).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_hexdigit())
+    })
+}
+
+impl Place {
+    /// The living instance of a token whose progress nobody changes meanwhile.
+    pub(super) async fn find(
+        &self,
+        token: &LaunchToken,
+        progress: &Progress,
+    ) -> Result<Option<Instance>, ProviderError> {
+        let asked = self.launches.last_asked(progress);
+        loop {
+            let views = self.of_token(token).await.map_err(during("find", token))?;
+            if let Some(view) = views.iter().find(|view| view.existence() == Existence::Lives) {
+                return self.with_addresses(view).map(Some);
+            }
+            if !views.is_empty() {
+                return Ok(None);
+            }
+            let visible = self.launches.is_visible(asked);
+            match progress {
+                Progress::Launched { instance, .. } if !visible => return Ok(Some(instance.clone())),
+                Progress::Absent => return Ok(None),
+                _ if visible => return Ok(None),
+                Progress::Unseen | Progress::Doubtful { .. } | Progress::Launched { .. } => {
+                    sleep(self.timing.look).await;
+                }
+            }
+        }
+    }
+
+    /// All that EC2 shows of a token, ended ones too, as long as it shows those.
+    pub(super) async fn of_token(
+        &self,
+        token: &LaunchToken,
+    ) -> Result<Vec<InstanceView>, peerpods_aws::AwsError> {
+        let mut parameters = Parameters::new();
+        parameters.set_filter(1, format!("tag:{TOKEN}"), [token]);
+        self.ec2
+            .list::<Reservations>(Action::DescribeInstances, &parameters)
+            .await
+    }
+
+    /// The instance by its id, as EC2 showed it at `not_before` or later; none when it is not there, and EC2 has had time
+    /// to show it.
+    pub(super) async fn shown(
+        &self,
+        id: &InstanceId,
+        mut not_before: Instant,
+    ) -> Result<Option<InstanceView>, ProviderError> {
+        if !is_instance(id) {
+            return Ok(None);
+        }
+        loop {
+            let shown = self.watch.look(id, not_before).await;
+            let shown = shown.map_err(during("describe", id))?;
+            if shown.is_some() || self.launches.is_visible(self.launches.launched(id)) {
+                return Ok(shown);
+            }
+            sleep(self.timing.look).await;
+            not_before = Instant::now();
+        }
+    }
+
+    pub(super) async fn list(&self, scope: &OwnerScope) -> Result<Vec<OwnedInstance>, ProviderError> {
+        let mut parameters = Parameters::new();
+        parameters.set_filter(1, format!("tag:{CLUSTER}"), [&scope.cluster]);
+        if let Some(node) = &scope.node {
+            parameters.set_filter(2, format!("tag:{NODE}"), [node]);
+        }
+        let views = self
+            .ec2
+            .list::<Reservations>(Action::DescribeInstances, &parameters)
+            .await
+            .map_err(during("list", &scope.cluster))?;
+        let mut found = Vec::new();
+        for view in views.iter().filter(|view| view.existence() == Existence::Lives) {
+            match tags::owner(&view.tag_set.items) {
+                Some((token, owner)) => found.push(OwnedInstance {
+                    instance: self.with_addresses(view)?,
+                    token,
+                    owner,
+                }),
+                None => tracing::warn!(instance = %view.id(), "its tags do not say whose it is"),
+            }
+        }
+        let is_shown = |id: &InstanceId| views.iter().any(|view| view.id() == *id);
+        let invisible = self.launches.invisible(scope).into_iter();
+        found.extend(invisible.filter(|owned| !is_shown(&owned.instance.id)));
+        Ok(found)
+    }
+
+    /// The instance with what addresses it has.
+    fn with_addresses(&self, view: &InstanceView) -> Result<Instance, ProviderError> {
+        view.instance(self.settings.reached)
+            .or_else(|| view.instance(Reached::Privately))
+            .ok_or_else(|| ProviderError::Failed {
+                action: "describe",
+                subject: view.id().to_string(),
+                source: "the instance has no address".into(),
+            })
+    }
+}

@@ -1,0 +1,203 @@
+//! From settings, image and pod to RunInstances.
+
+use std::collections::BTreeMap;
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use peerpods_aws::Parameters;
+use peerpods_provider::{LaunchRequest, ProviderError, Shape};
+use zeroize::Zeroizing;
+
+use crate::{
+    AwsProviderSettings, ConfidentialVm, InstanceProfile, Tenancy,
+    answers::Reached,
+    image::Image,
+    tags::{self, NAME},
+    worker::Attachment,
+};
+
+/// The most bytes of user data, by EC2, before they are written in base64.
+const USER_DATA_LIMIT_BYTES: usize = 16 * 1024;
+
+/// What carries the tags, from the launch on.
+const TAGGED: [&str; 3] = ["instance", "volume", "network-interface"];
+
+/// One way to launch the VM; the next is tried when there is no room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Candidate {
+    /// None leaves it to the launch template.
+    pub(crate) instance_type: Option<String>,
+    /// None leaves it to the launch template.
+    pub(crate) subnet: Option<String>,
+}
+
+/// Checks what EC2 would refuse, before it is asked.
+pub(crate) fn check_payload(payload: &[u8]) -> Result<(), ProviderError> {
+    if payload.len() <= USER_DATA_LIMIT_BYTES {
+        return Ok(());
+    }
+    Err(ProviderError::InvalidRequest(format!(
+        "the boot payload has {} bytes, and EC2 takes {USER_DATA_LIMIT_BYTES}: the pod's routes or its init data are too large",
+        payload.len()
+    )))
+}
+
+/// The parameters of one launch. All that EC2 makes for it is tagged, and goes with it.
+pub(crate) fn run_instances(
+    settings: &AwsProviderSettings,
+    attachment: &Attachment,
+    image: &Image,
+    request: &LaunchRequest,
+    candidate: &Candidate,
+) -> Result<Parameters, ProviderError> {
+    check_payload(&request.payload)?;
+    let mut parameters = Parameters::new();
+    parameters
+        .set("MinCount", 1)
+        .set("MaxCount", 1)
+        .set("ClientToken", &request.token)
+        .set(
+            "UserData",
+            &*Zeroizing::new(BASE64_STANDARD.encode(&request.payload)),
+        )
+        // A VM whose guest gave up its lease powers itself off, and must not stay.
+        .set("InstanceInitiatedShutdownBehavior", "terminate")
+        .set("MetadataOptions.HttpEndpoint", "enabled")
+        .set("MetadataOptions.HttpTokens", "required")
+        // One hop reaches the VM's own processes, and none in a network namespace behind it.
+        .set("MetadataOptions.HttpPutResponseHopLimit", 1)
+        .set_some("InstanceType", candidate.instance_type.as_ref());
+    set_tags(&mut parameters, settings, request)?;
+    set_root_volume(&mut parameters, settings, image);
+    match &settings.launch_template {
+        Some(template) => {
+            parameters
+                .set("LaunchTemplate.LaunchTemplateName", &template.name)
+                .set("LaunchTemplate.Version", "$Default")
+                .set_some("ImageId", request.shape.image.as_ref());
+        }
+        None => {
+            parameters.set("ImageId", &image.id);
+            set_network(&mut parameters, settings, attachment, candidate);
+            set_machine(&mut parameters, settings);
+        }
+    }
+    Ok(parameters)
+}
+
+fn set_tags(
+    parameters: &mut Parameters,
+    settings: &AwsProviderSettings,
+    request: &LaunchRequest,
+) -> Result<(), ProviderError> {
+    // In this order: nothing overrides what says whose the instance is.
+    let mut all: BTreeMap<String, String> = settings.tags.clone();
+    all.extend(request.tags.clone());
+    all.insert(NAME.to_owned(), request.name.clone());
+    all.extend(tags::of_launch(&request.token, &request.owner)?);
+    if all.len() > tags::COUNT_LIMIT {
+        return Err(ProviderError::InvalidRequest(format!(
+            "the VM would have {} tags, and EC2 takes {}",
+            all.len(),
+            tags::COUNT_LIMIT
+        )));
+    }
+    for (index, kind) in TAGGED.into_iter().enumerate() {
+        let number = index + 1;
+        parameters.set(format!("TagSpecification.{number}.ResourceType"), kind);
+        parameters.set_tags(
+            &format!("TagSpecification.{number}.Tag"),
+            all.iter().map(|(key, value)| (key.as_str(), value.as_str())),
+        );
+    }
+    Ok(())
+}
+
+fn set_root_volume(parameters: &mut Parameters, settings: &AwsProviderSettings, image: &Image) {
+    parameters
+        .set("BlockDeviceMapping.1.DeviceName", &image.root_device)
+        .set("BlockDeviceMapping.1.Ebs.VolumeType", "gp3")
+        .set("BlockDeviceMapping.1.Ebs.Encrypted", true)
+        .set("BlockDeviceMapping.1.Ebs.DeleteOnTermination", true)
+        .set_some(
+            "BlockDeviceMapping.1.Ebs.KmsKeyId",
+            settings.root_volume_key.as_ref(),
+        );
+    let size = settings.root_volume_gib.max(image.root_gib);
+    if size > 0 {
+        parameters.set("BlockDeviceMapping.1.Ebs.VolumeSize", size);
+    }
+}
+
+fn set_network(
+    parameters: &mut Parameters,
+    settings: &AwsProviderSettings,
+    attachment: &Attachment,
+    candidate: &Candidate,
+) {
+    match settings.reached {
+        Reached::Privately => {
+            parameters
+                .set_some("SubnetId", candidate.subnet.as_ref())
+                .set_list("SecurityGroupId", &attachment.security_groups);
+        }
+        // Only a description of the interface can ask for an address of the other kind than the subnet's.
+        Reached::Publicly => {
+            parameters
+                .set("NetworkInterface.1.DeviceIndex", 0)
+                .set("NetworkInterface.1.AssociatePublicIpAddress", true)
+                .set("NetworkInterface.1.DeleteOnTermination", true)
+                .set_some("NetworkInterface.1.SubnetId", candidate.subnet.as_ref())
+                .set_list("NetworkInterface.1.SecurityGroupId", &attachment.security_groups);
+        }
+    }
+}
+
+fn set_machine(parameters: &mut Parameters, settings: &AwsProviderSettings) {
+    parameters
+        .set_some("KeyName", settings.key_name.as_ref())
+        .set_some("Placement.GroupName", settings.placement_group.as_ref());
+    match settings.confidential {
+        ConfidentialVm::Off => {}
+        ConfidentialVm::SevSnp => {
+            parameters.set("CpuOptions.AmdSevSnp", "enabled");
+        }
+    }
+    match &settings.instance_profile {
+        None => {}
+        Some(InstanceProfile::Name(name)) => {
+            parameters.set("IamInstanceProfile.Name", name);
+        }
+        Some(InstanceProfile::Arn(arn)) => {
+            parameters.set("IamInstanceProfile.Arn", arn);
+        }
+    }
+    match &settings.tenancy {
+        Tenancy::Shared => {}
+        Tenancy::Dedicated => {
+            parameters.set("Placement.Tenancy", "dedicated");
+        }
+        Tenancy::Host { host, group } => {
+            parameters
+                .set("Placement.Tenancy", "host")
+                .set_some("Placement.HostId", host.as_ref())
+                .set_some("Placement.HostResourceGroupArn", group.as_ref());
+        }
+    }
+}
+
+/// What tells instances from each other, beside their types and whose they are.
+pub(crate) fn description(settings: &AwsProviderSettings, attachment: &Attachment, shape: &Shape) -> String {
+    let image = shape.image.as_ref().unwrap_or(&settings.image);
+    format!(
+        "{image} in {attachment:?}, {:?}, {:?}, {} GiB {:?}, {:?}, {:?}, {:?}, {:?}, {:?}",
+        settings.reached,
+        settings.key_name,
+        settings.root_volume_gib,
+        settings.root_volume_key,
+        settings.confidential,
+        settings.launch_template,
+        settings.instance_profile,
+        settings.placement_group,
+        settings.tenancy,
+    )
+}

@@ -1,0 +1,90 @@
+//! How instances are: one DescribeInstances for all that anybody asks about.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use peerpods_aws::{Action, AwsError, Ec2, Parameters};
+use peerpods_provider::InstanceId;
+use tokio::{sync::Mutex, time::Instant};
+
+use crate::answers::{InstanceView, Reservations};
+
+/// The most values of one filter, by EC2.
+const FILTER_VALUES_LIMIT: usize = 200;
+
+/// How long an instance is looked at with the others after somebody asked: longer than between two questions of one that
+/// serves a pod.
+const INTEREST: Duration = Duration::from_secs(60);
+
+/// What EC2 last showed, and who is interested.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    ec2: Ec2,
+    /// Locked while EC2 is asked: whoever comes meanwhile is served by the next question, together with all others.
+    sweep: Mutex<Sweep>,
+}
+
+#[derive(Debug, Default)]
+struct Sweep {
+    /// When the answers in `shown` were asked for.
+    asked: Option<Instant>,
+    shown: BTreeMap<InstanceId, Option<InstanceView>>,
+    interest: BTreeMap<InstanceId, Instant>,
+}
+
+impl Watch {
+    pub(crate) fn new(ec2: Ec2) -> Self {
+        Self {
+            ec2,
+            sweep: Mutex::default(),
+        }
+    }
+
+    /// The instance as EC2 showed it at `not_before` or later; none where it did not show it.
+    pub(crate) async fn look(
+        &self,
+        id: &InstanceId,
+        not_before: Instant,
+    ) -> Result<Option<InstanceView>, AwsError> {
+        let mut sweep = self.sweep.lock().await;
+        let now = Instant::now();
+        sweep.interest.insert(id.clone(), now);
+        if let Some(shown) = sweep.shown.get(id)
+            && sweep.asked.is_some_and(|asked| asked >= not_before)
+        {
+            return Ok(shown.clone());
+        }
+        sweep
+            .interest
+            .retain(|_, asked| now.saturating_duration_since(*asked) < INTEREST);
+        let ids: Vec<InstanceId> = sweep.interest.keys().cloned().collect();
+        sweep.shown = self.shown(&ids).await?;
+        sweep.asked = Some(now);
+        Ok(sweep.shown.get(id).cloned().flatten())
+    }
+
+    /// Nobody asks about the instance any more.
+    pub(crate) async fn forget(&self, id: &InstanceId) {
+        let mut sweep = self.sweep.lock().await;
+        sweep.interest.remove(id);
+        sweep.shown.remove(id);
+    }
+
+    async fn shown(
+        &self,
+        ids: &[InstanceId],
+    ) -> Result<BTreeMap<InstanceId, Option<InstanceView>>, AwsError> {
+        let mut shown: BTreeMap<InstanceId, Option<InstanceView>> =
+            ids.iter().map(|id| (id.clone(), None)).collect();
+        for some in ids.chunks(FILTER_VALUES_LIMIT) {
+            // By a filter: the parameter that names instances makes an error of one that is not there.
+            let mut parameters = Parameters::new();
+            parameters.set_filter(1, "instance-id", some.iter().map(InstanceId::as_str));
+            let views = self
+                .ec2
+                .list::<Reservations>(Action::DescribeInstances, &parameters)
+                .await?;
+            shown.extend(views.into_iter().map(|view| (view.id(), Some(view))));
+        }
+        Ok(shown)
+    }
+}

@@ -1,0 +1,199 @@
+//! Sequences of launches and ends while everything goes wrong, by a seed that is printed: at any moment at most one instance
+//! for a token, and in the end none.
+//!
+//! `PEERPODS_TEST_SEED=N` repeats one; `PEERPODS_TEST_RUNS=N` makes that many.
+
+use std::{collections::BTreeMap, env, time::Duration};
+
+use fastrand::Rng;
+use peerpods_provider::{Instance, LaunchRequest, Provider, conformance::request};
+use peerpods_provider_aws::{AwsProvider, Timing};
+use peerpods_testkit::ec2::{Emulator, Fault, Request};
+
+use crate::bed::{Bed, HURRY};
+
+/// In `make test`; hundreds take minutes.
+const RUNS: u64 = 4;
+const STEPS: usize = 24;
+const TOKENS: usize = 5;
+
+/// Shorter than what the provider allows for, as it must be.
+const HIDDEN: Duration = Duration::from_millis(60);
+const TIMING: Timing = Timing {
+    visibility: Duration::from_millis(250),
+    ..HURRY
+};
+
+/// One request of eight goes wrong.
+fn faults(mut random: Rng) -> impl FnMut(&Request) -> Option<Fault> + Send {
+    move |request| {
+        if random.u8(..8) > 0 {
+            return None;
+        }
+        let refusals = ["RequestLimitExceeded", "Unavailable"];
+        Some(match (random.u8(..6), request.action.as_str()) {
+            (0, _) => Fault::LoseRequest,
+            (1, _) => Fault::LoseReply,
+            (2, _) => Fault::Duplicate,
+            (3, _) => Fault::FailAfter(500, "InternalError"),
+            (4, "RunInstances") => Fault::Refuse(500, "InsufficientInstanceCapacity"),
+            (_, _) => Fault::Refuse(503, refusals[random.usize(..2)]),
+        })
+    }
+}
+
+/// What the world knows of one token.
+struct Pod {
+    request: LaunchRequest,
+    /// The instance that the provider told of.
+    told: Option<Instance>,
+}
+
+struct Run {
+    bed: Bed,
+    provider: AwsProvider,
+    random: Rng,
+    /// By token. A token is not used again after its end, as the adaptor does not.
+    pods: BTreeMap<usize, Pod>,
+    next: usize,
+}
+
+impl Run {
+    async fn step(&mut self) {
+        match self.random.u8(..10) {
+            0..=4 => self.launch().await,
+            5..=6 => self.stop().await,
+            7 => self.provider = self.bed.connect(TIMING).await,
+            8 => self.kill(),
+            _ => self.look().await,
+        }
+        self.at_most_one_each();
+    }
+
+    /// Launches a new pod's VM, or one's again that was not heard of.
+    async fn launch(&mut self) {
+        let waiting = self
+            .pods
+            .iter()
+            .find(|(_, pod)| pod.told.is_none())
+            .map(|(number, _)| *number);
+        let number = match waiting {
+            Some(number) => number,
+            None if self.pods.len() == TOKENS => return,
+            None => {
+                self.next += 1;
+                let request = request(&format!("seeded-{}", self.next), "node-a");
+                self.pods.insert(self.next, Pod { request, told: None });
+                self.next
+            }
+        };
+        let pod = self.pods.get_mut(&number).unwrap();
+        // The adaptor gives up waiting now and then.
+        let limit = Duration::from_millis(if self.random.bool() { 5 } else { 60_000 });
+        if let Ok(Ok(instance)) = tokio::time::timeout(limit, self.provider.launch(&pod.request)).await {
+            pod.told = Some(instance);
+        }
+    }
+
+    /// Ends a pod's VM as the adaptor drains: the instance that it knows, then what is found by the token.
+    async fn stop(&mut self) {
+        let numbers: Vec<usize> = self.pods.keys().copied().collect();
+        let Some(number) = self.random.choice(numbers) else {
+            return;
+        };
+        let pod = &self.pods[&number];
+        if drain(&self.provider, pod).await.is_ok() {
+            let token = pod.request.token.as_str().to_owned();
+            self.pods.remove(&number);
+            assert_eq!(
+                instances_of(&self.bed.emulator, &token),
+                0,
+                "one is left of {token}, which was ended"
+            );
+        }
+    }
+
+    /// An instance ends by itself.
+    fn kill(&mut self) {
+        let living = self.bed.emulator.living_instances();
+        if let Some(id) = self.random.choice(living) {
+            self.bed.emulator.terminate(&id);
+        }
+    }
+
+    async fn look(&mut self) {
+        let Some(pod) = self.random.choice(self.pods.values()) else {
+            return;
+        };
+        if let (Ok(Some(found)), Some(told)) = (self.provider.find(&pod.request.token).await, &pod.told) {
+            assert_eq!(found, *told, "another instance than was told of");
+        }
+    }
+
+    fn at_most_one_each(&self) {
+        for pod in self.pods.values() {
+            let token = pod.request.token.as_str();
+            let living = instances_of(&self.bed.emulator, token);
+            assert!(living <= 1, "{living} instances for {token}");
+        }
+    }
+}
+
+async fn drain(provider: &AwsProvider, pod: &Pod) -> Result<(), peerpods_provider::ProviderError> {
+    if let Some(told) = &pod.told {
+        provider.terminate(&told.id).await?;
+    }
+    if let Some(found) = provider.find(&pod.request.token).await? {
+        provider.terminate(&found.id).await?;
+    }
+    Ok(())
+}
+
+/// How many instances live that carry the token, by what EC2 really has.
+fn instances_of(emulator: &Emulator, token: &str) -> usize {
+    emulator
+        .living_instances_with("kata.peerpods.io/token", token)
+        .len()
+}
+
+async fn run(seed: u64) {
+    let Some(mut bed) = Bed::start(&[("PODVM_INSTANCE_TYPES", "m6i.large")]).await else {
+        return;
+    };
+    let mut random = Rng::with_seed(seed);
+    let zones = random.usize(1..=2);
+    bed.settings.subnets = bed.emulator.subnets()[..zones].to_vec();
+    bed.emulator.set_visibility(HIDDEN);
+    let provider = bed.connect(TIMING).await;
+    bed.emulator.set_faults(faults(random.fork()));
+    let mut run = Run {
+        bed,
+        provider,
+        random,
+        pods: BTreeMap::new(),
+        next: 0,
+    };
+    for _ in 0..STEPS {
+        run.step().await;
+    }
+    // The end of the world: everything is drained, again until it is.
+    for pod in run.pods.values() {
+        while drain(&run.provider, pod).await.is_err() {}
+    }
+    assert_eq!(run.bed.emulator.living_instances(), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn never_two_instances_and_never_one_left() {
+    let number = |name: &str| env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let seeds: Vec<u64> = match number("PEERPODS_TEST_SEED") {
+        Some(seed) => vec![seed],
+        None => (0..number("PEERPODS_TEST_RUNS").unwrap_or(RUNS))
+            .map(|_| fastrand::u64(..))
+            .collect(),
+    };
+    for seed in seeds {
+        eprintln!("PEERPODS_TEST_SEED={seed}");
+        run(seed).await;
+    }
+}

@@ -1,0 +1,358 @@
+//! EC2 as its documentation describes it, as far as a launcher of instances meets it: moto's server behind a proxy that
+//! adds what moto leaves out, and goes wrong when a test asks it to.
+//!
+//! - *Client tokens*: a repeated RunInstances gets the first one's answer; one with other parameters, or whose instance was
+//!   terminated, is refused. They count per subnet here, where EC2 counts them per zone.
+//! - *Eventual consistency*: for a while a new instance is not shown, and cannot be ended.
+//! - *Faults*, by [`Fault`].
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use super::{
+    Moto,
+    xml::{refusal, values, without_reservations},
+};
+use crate::http::{HttpAnswer, HttpReply, HttpRequest, HttpServer, forward};
+
+/// The region that everything is in.
+pub const REGION: &str = "eu-central-1";
+
+/// Tells moto whose request it is.
+const ACCOUNT_HEADER: &str = "x-moto-account-id";
+const FIRST_ACCOUNT: u64 = 100_000_000_001;
+
+/// The question for instances that are not terminated.
+const LIVING: [(&str, &str); 6] = [
+    ("Action", "DescribeInstances"),
+    ("Filter.1.Name", "instance-state-name"),
+    ("Filter.1.Value.1", "pending"),
+    ("Filter.1.Value.2", "running"),
+    ("Filter.1.Value.3", "stopping"),
+    ("Filter.1.Value.4", "stopped"),
+];
+
+/// What goes wrong with one request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It does not arrive.
+    LoseRequest,
+    /// It takes effect, and its answer is lost.
+    LoseReply,
+    /// It arrives twice; the second answer is given.
+    Duplicate,
+    /// It is refused with this status and code, and has no effect.
+    Refuse(u16, &'static str),
+    /// It takes effect, and the answer is this failure.
+    FailAfter(u16, &'static str),
+}
+
+/// One request of the Query API, as it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// For example `RunInstances`.
+    pub action: String,
+    /// All parameters, the action too.
+    pub parameters: BTreeMap<String, String>,
+}
+
+impl Request {
+    fn parse(body: &[u8]) -> Self {
+        let pairs = form_urlencoded::parse(body).into_owned();
+        let parameters: BTreeMap<String, String> = pairs.collect();
+        Self {
+            action: parameters.get("Action").cloned().unwrap_or_default(),
+            parameters,
+        }
+    }
+
+    /// A parameter's value.
+    pub fn parameter(&self, name: &str) -> Option<&str> {
+        self.parameters.get(name).map(String::as_str)
+    }
+
+    /// The pairs below `prefix`, for example of the tags of a specification, by name.
+    pub fn tags(&self, prefix: &str) -> BTreeMap<String, String> {
+        let numbers = 1..;
+        numbers
+            .map_while(|number| {
+                let key = self.parameter(&format!("{prefix}.{number}.Key"))?;
+                let value = self.parameter(&format!("{prefix}.{number}.Value"))?;
+                Some((key.to_owned(), value.to_owned()))
+            })
+            .collect()
+    }
+}
+
+type Faults = Box<dyn FnMut(&Request) -> Option<Fault> + Send>;
+
+/// EC2 on loopback: an account of its own, in a server that this process's tests share.
+pub struct Emulator {
+    server: HttpServer,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    moto: SocketAddr,
+    account: String,
+    state: Mutex<State>,
+    /// Held from a token's look-up to its entry.
+    launching: Mutex<()>,
+}
+
+struct State {
+    launches: BTreeMap<(String, String), Launch>,
+    made: Vec<(String, Instant)>,
+    ended: BTreeSet<String>,
+    requests: Vec<Request>,
+    faults: Faults,
+    visibility: Duration,
+}
+
+/// What a client token was used for.
+#[derive(Clone)]
+struct Launch {
+    parameters: BTreeMap<String, String>,
+    instance: String,
+    reply: HttpReply,
+}
+
+impl Emulator {
+    /// Starts one, or says what is missing and gives none.
+    pub fn start() -> Option<Self> {
+        static ACCOUNTS: AtomicU64 = AtomicU64::new(FIRST_ACCOUNT);
+        let moto = Moto::shared()?;
+        let state = State {
+            launches: BTreeMap::new(),
+            made: Vec::new(),
+            ended: BTreeSet::new(),
+            requests: Vec::new(),
+            faults: Box::new(|_| None),
+            visibility: Duration::ZERO,
+        };
+        let shared = Arc::new(Shared {
+            moto: moto.address(),
+            account: ACCOUNTS.fetch_add(1, Ordering::Relaxed).to_string(),
+            state: Mutex::new(state),
+            launching: Mutex::new(()),
+        });
+        let serving = shared.clone();
+        let server = HttpServer::start(move |request| serving.answer(request));
+        Some(Self { server, shared })
+    }
+
+    /// Its address for clients.
+    pub fn url(&self) -> String {
+        self.server.url()
+    }
+
+    /// From now on `faults` says what goes wrong with each request.
+    pub fn set_faults(&self, faults: impl FnMut(&Request) -> Option<Fault> + Send + 'static) {
+        self.shared.state().faults = Box::new(faults);
+    }
+
+    /// From now on a new instance is not shown for this long.
+    pub fn set_visibility(&self, visibility: Duration) {
+        self.shared.state().visibility = visibility;
+    }
+
+    /// All requests so far, also those that went wrong.
+    pub fn requests(&self) -> Vec<Request> {
+        self.shared.state().requests.clone()
+    }
+
+    /// The requests so far of one action.
+    pub fn requests_of(&self, action: &str) -> Vec<Request> {
+        let mut requests = self.requests();
+        requests.retain(|request| request.action == action);
+        requests
+    }
+
+    /// Registers a VM image, and answers its id.
+    pub fn register_image(&self) -> String {
+        let answer = self.ask(&[("Action", "RegisterImage"), ("Name", "peer-pod-vm")]);
+        values(&answer, "imageId").remove(0)
+    }
+
+    /// The subnets, one in each zone.
+    pub fn subnets(&self) -> Vec<String> {
+        values(&self.ask(&[("Action", "DescribeSubnets")]), "subnetId")
+    }
+
+    /// A security group.
+    pub fn security_group(&self) -> String {
+        values(&self.ask(&[("Action", "DescribeSecurityGroups")]), "groupId").remove(0)
+    }
+
+    /// The instances that are not terminated.
+    pub fn living_instances(&self) -> Vec<String> {
+        values(&self.ask(&LIVING), "instanceId")
+    }
+
+    /// Those of them that have this tag.
+    pub fn living_instances_with(&self, tag: &str, value: &str) -> Vec<String> {
+        let name = format!("tag:{tag}");
+        let with = [("Filter.2.Name", name.as_str()), ("Filter.2.Value.1", value)];
+        values(&self.ask(&[&LIVING[..], &with[..]].concat()), "instanceId")
+    }
+
+    /// Ends an instance, as its guest does.
+    pub fn terminate(&self, id: &str) {
+        self.ask(&[("Action", "TerminateInstances"), ("InstanceId.1", id)]);
+        self.shared.state().ended.insert(id.to_owned());
+    }
+
+    /// Stops an instance, as a person does.
+    pub fn stop(&self, id: &str) {
+        self.ask(&[("Action", "StopInstances"), ("InstanceId.1", id)]);
+    }
+
+    /// Asks moto itself.
+    fn ask(&self, parameters: &[(&str, &str)]) -> String {
+        let body = form_urlencoded::Serializer::new(String::from("Version=2016-11-15"))
+            .extend_pairs(parameters)
+            .finish();
+        let scope = format!("Credential=AKIDTEST/20260101/{REGION}/ec2/aws4_request");
+        let request = HttpRequest {
+            method: "POST".to_owned(),
+            target: "/".to_owned(),
+            headers: vec![
+                (
+                    "authorization".to_owned(),
+                    format!("AWS4-HMAC-SHA256 {scope}, SignedHeaders=host, Signature=none"),
+                ),
+                (
+                    "content-type".to_owned(),
+                    "application/x-www-form-urlencoded".to_owned(),
+                ),
+            ],
+            body: body.into_bytes(),
+        };
+        let reply = self.shared.forward(&request);
+        let text = String::from_utf8_lossy(&reply.body).into_owned();
+        assert_eq!(reply.status, 200, "moto refuses {parameters:?}: {text}");
+        text
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn answer(&self, http: &HttpRequest) -> HttpAnswer {
+        let request = Request::parse(&http.body);
+        let fault = {
+            let mut state = self.state();
+            state.requests.push(request.clone());
+            (state.faults)(&request)
+        };
+        match fault {
+            None => HttpAnswer::Reply(self.perform(http, &request)),
+            Some(Fault::LoseRequest) => HttpAnswer::HangUp,
+            Some(Fault::LoseReply) => {
+                self.perform(http, &request);
+                HttpAnswer::HangUp
+            }
+            Some(Fault::Duplicate) => {
+                self.perform(http, &request);
+                HttpAnswer::Reply(self.perform(http, &request))
+            }
+            Some(Fault::Refuse(status, code)) => HttpAnswer::Reply(refusal(status, code)),
+            Some(Fault::FailAfter(status, code)) => {
+                self.perform(http, &request);
+                HttpAnswer::Reply(refusal(status, code))
+            }
+        }
+    }
+
+    fn perform(&self, http: &HttpRequest, request: &Request) -> HttpReply {
+        match request.action.as_str() {
+            "RunInstances" => self.run_instances(http, request),
+            "DescribeInstances" => self.describe_instances(http),
+            "TerminateInstances" => self.terminate_instances(http, request),
+            _ => self.forward(http),
+        }
+    }
+
+    fn forward(&self, http: &HttpRequest) -> HttpReply {
+        let mut http = http.clone();
+        http.headers
+            .push((ACCOUNT_HEADER.to_owned(), self.account.clone()));
+        forward(&http, self.moto).expect("moto answers")
+    }
+
+    fn run_instances(&self, http: &HttpRequest, request: &Request) -> HttpReply {
+        let _launching = self.launching.lock().unwrap_or_else(PoisonError::into_inner);
+        let of = |name: &str| request.parameter(name).unwrap_or_default().to_owned();
+        let place = (of("SubnetId"), of("NetworkInterface.1.SubnetId"));
+        let key = (
+            of("ClientToken"),
+            if place.0.is_empty() { place.1 } else { place.0 },
+        );
+        let known = self.state().launches.get(&key).cloned();
+        if let Some(known) = known.filter(|_| !key.0.is_empty()) {
+            return if known.parameters != request.parameters {
+                refusal(400, "IdempotentParameterMismatch")
+            } else if self.state().ended.contains(&known.instance) {
+                refusal(400, "IdempotentInstanceTerminated")
+            } else {
+                known.reply
+            };
+        }
+        let reply = self.forward(http);
+        let text = String::from_utf8_lossy(&reply.body).into_owned();
+        if let Some(instance) = values(&text, "instanceId").pop() {
+            let mut state = self.state();
+            state.made.push((instance.clone(), Instant::now()));
+            state.launches.insert(
+                key,
+                Launch {
+                    parameters: request.parameters.clone(),
+                    instance,
+                    reply: reply.clone(),
+                },
+            );
+        }
+        reply
+    }
+
+    fn describe_instances(&self, http: &HttpRequest) -> HttpReply {
+        let hidden = self.hidden();
+        let mut reply = self.forward(http);
+        if !hidden.is_empty() {
+            let text = String::from_utf8_lossy(&reply.body);
+            reply.body = without_reservations(&text, &hidden).into_bytes();
+        }
+        reply
+    }
+
+    fn terminate_instances(&self, http: &HttpRequest, request: &Request) -> HttpReply {
+        let id = request.parameter("InstanceId.1").unwrap_or_default().to_owned();
+        if self.hidden().contains(&id) {
+            return refusal(400, "InvalidInstanceID.NotFound");
+        }
+        let reply = self.forward(http);
+        if reply.status == 200 {
+            self.state().ended.insert(id);
+        }
+        reply
+    }
+
+    /// The instances that are not shown yet.
+    fn hidden(&self) -> Vec<String> {
+        let state = self.state();
+        let new = state
+            .made
+            .iter()
+            .filter(|(_, made)| made.elapsed() < state.visibility);
+        new.map(|(id, _)| id.clone()).collect()
+    }
+}
