@@ -6,7 +6,11 @@ use peerpods_proto::{payload::PayloadError, spec::SpecError};
 use peerpods_tunnel::{channel::ChannelError, network::NetworkError};
 use ttrpc::{Code, get_status};
 
-use crate::{container::ContainerId, image::ImageError};
+use crate::{
+    container::ContainerId,
+    ec2::{dhcp::DhcpError, metadata::MetadataError},
+    image::ImageError,
+};
 
 /// A failure of the guest.
 #[derive(Debug, thiserror::Error)]
@@ -21,8 +25,12 @@ pub(crate) enum GuestError {
     System { action: &'static str, source: io::Error },
     #[error("the boot payload cannot be used")]
     Payload(#[from] PayloadError),
-    #[error("this is neither QEMU nor EC2, or it hands over no boot payload")]
-    NoPayload,
+    #[error("this is neither QEMU nor EC2: its firmware names another maker")]
+    UnknownPlatform,
+    #[error("the VM gets no address")]
+    Dhcp(#[from] DhcpError),
+    #[error("the VM gets no boot payload")]
+    Metadata(#[from] MetadataError),
     #[error(transparent)]
     Network(#[from] NetworkError),
     #[error(transparent)]
@@ -88,7 +96,9 @@ impl GuestError {
             Self::File { .. }
             | Self::System { .. }
             | Self::Payload(_)
-            | Self::NoPayload
+            | Self::UnknownPlatform
+            | Self::Dhcp(_)
+            | Self::Metadata(_)
             | Self::Network(_)
             | Self::Channel(_)
             | Self::Scratch(_)

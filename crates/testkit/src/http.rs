@@ -1,4 +1,4 @@
-//! A small HTTP server on loopback that a test writes the answers of, and a client to match.
+//! A small HTTP server, on loopback as a rule, that a test writes the answers of, and a client to match.
 
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
@@ -77,7 +77,18 @@ impl HttpServer {
     /// Listens on loopback, and lets `answer` say what becomes of each request; requests are served side by side.
     pub fn start(answer: impl Fn(&HttpRequest) -> HttpAnswer + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
-        let address = listener.local_addr().expect("a listener has an address");
+        Self::on(listener, answer).expect("a listener has an address")
+    }
+
+    /// The same on a listener of the caller's.
+    ///
+    /// # Errors
+    /// The listener is of no use.
+    pub fn on(
+        listener: TcpListener,
+        answer: impl Fn(&HttpRequest) -> HttpAnswer + Send + Sync + 'static,
+    ) -> io::Result<Self> {
+        let address = listener.local_addr()?;
         let answer = Arc::new(answer);
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -86,7 +97,7 @@ impl HttpServer {
                 thread::spawn(move || serve(stream, &*answer).unwrap_or_default());
             }
         });
-        Self { address }
+        Ok(Self { address })
     }
 
     /// Its address for clients.

@@ -2,18 +2,15 @@
 
 use std::{fs, path::Path};
 
-use rustix::mount::mount_bind;
-
 use crate::error::GuestError;
 
 /// Where Kata's agent keeps the file.
 const FILE: &str = "/run/kata-containers/sandbox/resolv.conf";
-/// The VM's own.
-const OF_MACHINE: &str = "/etc/resolv.conf";
 /// The resolver itself reads no longer file with any use.
 const SIZE_LIMIT: usize = 64 << 10;
 
-/// Writes the lines to where Kata's agent does, and puts them in the place of the VM's own file where it has one.
+/// Writes the lines to where Kata's agent does. The VM's own file, where it has one, stays: it is for the VM's network, in
+/// which the cluster's resolver is not.
 ///
 /// # Errors
 /// [`GuestError::Invalid`]: they are too long; [`GuestError::File`].
@@ -32,8 +29,5 @@ pub(super) fn provide(lines: &[String]) -> Result<(), GuestError> {
         fs::create_dir_all(folder).map_err(GuestError::file("make", folder))?;
     }
     fs::write(FILE, text).map_err(GuestError::file("write", FILE))?;
-    if Path::new(OF_MACHINE).exists() {
-        mount_bind(FILE, OF_MACHINE).map_err(|error| GuestError::file("mount", OF_MACHINE)(error.into()))?;
-    }
     Ok(())
 }

@@ -10,7 +10,7 @@ use peerpods_proto::payload::{PodNetwork, UserData};
 use peerpods_tunnel::network;
 
 pub(crate) use self::platform::Platform;
-use crate::error::GuestError;
+use crate::{ec2, error::GuestError};
 
 /// The pod's network namespace in the VM; the name is known to stock shims.
 pub(crate) const POD_NAMESPACE: &str = "/run/netns/podns";
@@ -30,10 +30,14 @@ pub(crate) fn prepare() -> Result<Platform, GuestError> {
 /// Brings up the VM's network and reads what the VM is for.
 pub(crate) async fn read_user_data(platform: Platform) -> Result<UserData, GuestError> {
     network::loopback_up().await?;
-    if let Some(link) = platform.link()? {
-        network::configure_link(&link).await?;
-    }
-    Ok(UserData::parse(&platform.user_data()?)?)
+    let user_data = match platform.files() {
+        Some(files) => {
+            network::configure_link(&files.link()?).await?;
+            files.user_data()?
+        }
+        None => ec2::read_user_data().await?,
+    };
+    Ok(UserData::parse(&user_data)?)
 }
 
 /// Makes the pod's network namespace, and joins the pod's network with it.

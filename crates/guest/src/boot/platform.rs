@@ -40,7 +40,7 @@ impl Platform {
         match vendor.trim() {
             "QEMU" => Ok(Self::Qemu),
             "Amazon EC2" => Ok(Self::Ec2),
-            _ => Err(GuestError::NoPayload),
+            _ => Err(GuestError::UnknownPlatform),
         }
     }
 
@@ -53,14 +53,6 @@ impl Platform {
         }
     }
 
-    /// Whether the kernel serves this pod alone.
-    pub(crate) fn has_own_kernel(self) -> bool {
-        match self {
-            Self::Qemu | Self::Ec2 => true,
-            Self::Namespaces => false,
-        }
-    }
-
     /// Whether containers' limits are enforced here. The controllers of a shared kernel belong to its machine.
     pub(crate) fn limits(self) -> Limits {
         match self {
@@ -69,22 +61,40 @@ impl Platform {
         }
     }
 
-    /// The VM's own address, where the platform tells it in a file; EC2 has DHCP.
-    pub(super) fn link(self) -> Result<Option<LinkConfig>, GuestError> {
+    /// Where the platform hands over files; EC2 has services on the network instead.
+    pub(super) fn files(self) -> Option<HandedOver> {
         match self {
-            Self::Qemu => parse_link(&qemu_file("network", LINK_LIMIT)?).map(Some),
-            Self::Namespaces => parse_link(&namespaces_file("network", LINK_LIMIT)?).map(Some),
-            Self::Ec2 => Ok(None),
+            Self::Qemu => Some(HandedOver::Firmware),
+            Self::Namespaces => Some(HandedOver::Folder),
+            Self::Ec2 => None,
         }
+    }
+}
+
+/// What the VM is told by whoever launched it, in files.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum HandedOver {
+    /// Items of QEMU's firmware configuration device.
+    Firmware,
+    /// A folder that the launcher of namespaces made.
+    Folder,
+}
+
+impl HandedOver {
+    /// The VM's own address.
+    pub(super) fn link(self) -> Result<LinkConfig, GuestError> {
+        parse_link(&self.read("network", LINK_LIMIT)?)
     }
 
     /// The boot payload.
     pub(super) fn user_data(self) -> Result<Zeroizing<Vec<u8>>, GuestError> {
+        self.read("user-data", PARSED_LIMIT)
+    }
+
+    fn read(self, name: &str, limit: usize) -> Result<Zeroizing<Vec<u8>>, GuestError> {
         match self {
-            Self::Qemu => qemu_file("user-data", PARSED_LIMIT),
-            Self::Namespaces => namespaces_file("user-data", PARSED_LIMIT),
-            // The metadata service is asked by the part that brings EC2.
-            Self::Ec2 => Err(GuestError::NoPayload),
+            Self::Firmware => read_file(format!("{QEMU_FILES}/{name}/raw"), limit),
+            Self::Folder => read_file(format!("{NAMESPACES_FILES}/{name}"), limit),
         }
     }
 }
@@ -94,14 +104,6 @@ fn parse_link(json: &[u8]) -> Result<LinkConfig, GuestError> {
         field: "network",
         problem: error.to_string(),
     })
-}
-
-fn qemu_file(name: &str, limit: usize) -> Result<Zeroizing<Vec<u8>>, GuestError> {
-    read_file(format!("{QEMU_FILES}/{name}/raw"), limit)
-}
-
-fn namespaces_file(name: &str, limit: usize) -> Result<Zeroizing<Vec<u8>>, GuestError> {
-    read_file(format!("{NAMESPACES_FILES}/{name}"), limit)
 }
 
 fn read_file(path: String, limit: usize) -> Result<Zeroizing<Vec<u8>>, GuestError> {

@@ -12,7 +12,6 @@ mod spec;
 mod stdio;
 mod sysctl;
 mod terminal;
-mod unsafe_register;
 
 pub(crate) use cgroup::{Cgroup, Limits, Usage};
 pub(crate) use helper::{HELPER_ARGUMENT, helper_main};

@@ -13,8 +13,9 @@ use tokio::{
     sync::{Mutex, mpsc},
 };
 
-use super::{Cgroup, ContainerId, unsafe_register::register};
+use super::{Cgroup, ContainerId};
 use crate::error::GuestError;
+use crate::unsafe_register::register;
 
 /// Kills that nobody has asked for yet; an asker that falls behind by more loses the rest, which are repetitions.
 const QUEUE: usize = 64;

@@ -17,8 +17,8 @@ use tokio::{
     sync::Mutex,
 };
 
-use super::unsafe_register::register;
 use crate::error::GuestError;
+use crate::unsafe_register::register;
 
 /// What a process's output may hold until it is read: four times what a pipe holds by itself.
 const OUTPUT_PIPE_BYTES: usize = 256 << 10;

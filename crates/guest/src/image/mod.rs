@@ -27,6 +27,7 @@ pub use digest::Digest;
 pub use error::{Attempts, ImageError, Unreachable};
 pub use overlay::mount_rootfs;
 pub use reference::ImageReference;
+pub(crate) use registry::install_tls_provider;
 pub use roots::write_trusted_roots;
 pub use store::{ImageStore, LayerPath, PullSettings, PulledImage};
 pub use unpack::unpack_layer;

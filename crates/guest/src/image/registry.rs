@@ -240,7 +240,7 @@ where
 }
 
 /// Both TLS users find the provider in the process; another part of the program may have been first.
-fn install_tls_provider() {
+pub(crate) fn install_tls_provider() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let _ = rustls::crypto::ring::default_provider().install_default();

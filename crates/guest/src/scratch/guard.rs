@@ -7,7 +7,6 @@
 use std::{
     fs::{self, File},
     os::{fd::AsFd, unix::fs::MetadataExt},
-    path::Path,
 };
 
 use peerpods_bpf::{
@@ -16,6 +15,7 @@ use peerpods_bpf::{
 };
 use rustix::fs::{major, minor};
 
+use super::disk::ScratchDevice;
 use crate::{container::Cgroup, error::GuestError};
 
 /// By this name `bpftool` lists the program.
@@ -34,21 +34,25 @@ const ALLOWED: i32 = 1;
 /// The position that is jumped to.
 const ALLOW: i16 = 9;
 
-/// Refuses `device` to all containers, in whatever way they would use it.
-pub(super) fn refuse(device: &Path) -> Result<(), GuestError> {
-    let metadata = fs::metadata(device).map_err(GuestError::file("look at", device))?;
-    let number = metadata.rdev();
+/// Refuses the device, and what else leads to its disk, to all containers, in whatever way they would use it.
+pub(super) fn refuse(found: &ScratchDevice) -> Result<(), GuestError> {
     let group = Cgroup::of_all();
     fs::create_dir_all(&group).map_err(GuestError::file("make", &group))?;
     let directory = File::open(&group).map_err(GuestError::file("open", &group))?;
-    let program = bpf::load(
-        Kind::ControlGroupDevice,
-        PROGRAM,
-        &instructions(major(number), minor(number)),
-    );
-    program
-        .and_then(|program| bpf::attach_to_control_group(program.as_fd(), directory.as_fd()))
-        .map_err(GuestError::file("keep containers from", device))
+    // One program for each: the kernel asks all of them.
+    for device in std::iter::once(&found.device).chain(&found.related) {
+        let metadata = fs::metadata(device).map_err(GuestError::file("look at", device))?;
+        let number = metadata.rdev();
+        let program = bpf::load(
+            Kind::ControlGroupDevice,
+            PROGRAM,
+            &instructions(major(number), minor(number)),
+        );
+        program
+            .and_then(|program| bpf::attach_to_control_group(program.as_fd(), directory.as_fd()))
+            .map_err(GuestError::file("keep containers from", device))?;
+    }
+    Ok(())
 }
 
 fn instructions(major: u32, minor: u32) -> [Instruction; 11] {

@@ -9,6 +9,7 @@
 mod disk;
 mod file_system;
 mod guard;
+mod unsafe_partition;
 mod unsafe_resize;
 
 use std::{
@@ -126,14 +127,12 @@ fn container(id: &ContainerId) -> PathBuf {
 
 fn prepare(platform: Platform) -> Result<(), GuestError> {
     fs::create_dir_all(FOLDER).map_err(GuestError::file("make", FOLDER))?;
-    // Where the kernel is not this pod's, its disks are not either.
-    if !platform.has_own_kernel() {
-        return Ok(());
-    }
-    match disk::find()? {
-        Some(device) => {
-            guard::refuse(&device)?;
-            file_system::make(&device, Path::new(FOLDER))
+    match disk::find(platform)? {
+        Some(found) => {
+            guard::refuse(&found)?;
+            file_system::make(&found.device, Path::new(FOLDER))?;
+            tracing::info!("scratch space is on {}", found.device.display());
+            Ok(())
         }
         None => Ok(()),
     }

@@ -46,20 +46,44 @@ pub async fn loopback_up() -> Result<(), NetworkError> {
     start_loopback(&Netlink::here()?).await
 }
 
+/// The VM's own device, started but without an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StartedLink {
+    /// Its name.
+    pub name: String,
+    /// Its hardware address.
+    pub mac: [u8; 6],
+}
+
+/// Starts the VM's first Ethernet device, for whoever asks the network for an address.
+///
+/// # Errors
+/// [`NetworkError::NoEthernet`] where there is none.
+pub async fn start_link() -> Result<StartedLink, NetworkError> {
+    let netlink = Netlink::here()?;
+    let Link { index, name, mac, .. } = first_ethernet(&netlink).await?;
+    let mac = <[u8; 6]>::try_from(mac).map_err(|mac| NetworkError::InvalidMac(format!("{mac:02x?}")))?;
+    netlink
+        .change(&name, "start the device", device(index).up())
+        .await?;
+    Ok(StartedLink { name, mac })
+}
+
+/// Keeps everything in this process's namespace from sending anything to `destination`.
+///
+/// # Errors
+/// [`NetworkError`].
+pub async fn prohibit(destination: IpNet) -> Result<(), NetworkError> {
+    Netlink::here()?.prohibit(destination).await
+}
+
 /// Gives the VM's first Ethernet device its address and starts it.
 ///
 /// # Errors
 /// [`NetworkError::NoEthernet`] where there is none.
 pub async fn configure_link(config: &LinkConfig) -> Result<(), NetworkError> {
     let netlink = Netlink::here()?;
-    let links = netlink.links().await?;
-    let mut ethernet: Vec<Link> = links
-        .iter()
-        .filter(|link| link.header.link_layer_type == LinkLayerType::Ether)
-        .filter_map(read_link)
-        .collect();
-    ethernet.sort_by_key(|link| link.index);
-    let link = ethernet.first().ok_or(NetworkError::NoEthernet)?;
+    let link = &first_ethernet(&netlink).await?;
     netlink
         .change(
             &link.name,
@@ -149,6 +173,17 @@ async fn start_loopback(netlink: &Netlink) -> Result<(), NetworkError> {
     netlink
         .change("lo", "start the device", device(loopback.index).up())
         .await
+}
+
+async fn first_ethernet(netlink: &Netlink) -> Result<Link, NetworkError> {
+    let links = netlink.links().await?;
+    let ethernet = links
+        .iter()
+        .filter(|link| link.header.link_layer_type == LinkLayerType::Ether)
+        .filter_map(read_link);
+    ethernet
+        .min_by_key(|link| link.index)
+        .ok_or(NetworkError::NoEthernet)
 }
 
 /// The MTU of the VM's way to the worker: that of its Ethernet devices.

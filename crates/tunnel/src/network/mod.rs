@@ -20,7 +20,7 @@ mod unsafe_namespace;
 mod worker;
 
 pub use error::NetworkError;
-pub use guest::{LinkConfig, attach, configure_link, loopback_up};
+pub use guest::{LinkConfig, StartedLink, attach, configure_link, loopback_up, prohibit, start_link};
 pub use inspect::{PodInterface, inspect, node_address};
 pub use namespace::create_namespace;
 pub(crate) use namespace::run_inside;

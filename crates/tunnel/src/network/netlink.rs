@@ -12,7 +12,7 @@ use rtnetlink::{
         AddressFamily,
         address::{AddressAttribute, AddressFlags},
         link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkMessage},
-        route::{RouteMessage, RouteScope},
+        route::{RouteMessage, RouteScope, RouteType},
     },
 };
 use rustix::io::Errno;
@@ -254,6 +254,21 @@ impl Netlink {
             Some(gateway) => builder.gateway(gateway).map_err(|_| mixed())?.onlink(),
             None => builder.scope(RouteScope::Link),
         };
+        let add = self.handle.route().add(builder.build()).replace();
+        add.execute().await.map_err(|error| request.failed(error))
+    }
+
+    /// Makes whatever is sent to a destination fail at once.
+    pub(super) async fn prohibit(&self, destination: IpNet) -> Result<(), NetworkError> {
+        let subject = format!("to {destination}");
+        let request = Request {
+            action: "close the way",
+            subject: &subject,
+        };
+        let builder = RouteMessageBuilder::<IpAddr>::new()
+            .destination_prefix(destination.network(), destination.prefix)
+            .map_err(|_| NetworkError::MixedFamilies(subject.clone()))?
+            .kind(RouteType::Prohibit);
         let add = self.handle.route().add(builder.build()).replace();
         add.execute().await.map_err(|error| request.failed(error))
     }

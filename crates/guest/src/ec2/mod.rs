@@ -1,0 +1,86 @@
+//! EC2: the VM's address comes by DHCP, and what it is for by the instance metadata service.
+
+pub mod dhcp;
+pub mod metadata;
+
+use std::{
+    fmt::Write,
+    fs,
+    net::{IpAddr, Ipv4Addr},
+};
+
+use peerpods_proto::payload::IpNet;
+use peerpods_tunnel::network::{self, LinkConfig};
+use zeroize::Zeroizing;
+
+use self::dhcp::Lease;
+use crate::error::GuestError;
+
+/// The metadata service, where EC2 has it in every network.
+const METADATA_SERVICE: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
+/// The MTU where the network names none: that of Ethernet. A VPC names 9001.
+const DEFAULT_MTU: u32 = 1500;
+/// The VM's own resolver: that of its network, for the registries that images come from.
+const RESOLVER_FILE: &str = "/etc/resolv.conf";
+
+/// Joins the VM's network, and fetches the boot payload.
+///
+/// Afterwards the metadata service is out of reach of everything in the VM: nothing here needs it again, and what it tells
+/// (credentials of the instance's role among it) is not for containers. The pod's network never led to it: all of that goes
+/// through the tunnel.
+pub(crate) async fn read_user_data() -> Result<Zeroizing<Vec<u8>>, GuestError> {
+    let link = network::start_link().await?;
+    let lease = dhcp::acquire(&link.name, link.mac).await?;
+    tracing::info!("the VM's address is {}/{}", lease.address, lease.prefix);
+    network::configure_link(&link_config(&lease)).await?;
+    fs::write(RESOLVER_FILE, resolver_lines(&lease)).map_err(GuestError::file("write", RESOLVER_FILE))?;
+    let user_data = metadata::user_data(&format!("http://{METADATA_SERVICE}")).await?;
+    let service = IpNet {
+        address: METADATA_SERVICE.into(),
+        prefix: 32,
+    };
+    network::prohibit(service).await?;
+    Ok(user_data)
+}
+
+/// An address of EC2 is its interface's for the interface's life, so it stays when the lease would have ended.
+fn link_config(lease: &Lease) -> LinkConfig {
+    LinkConfig {
+        address: IpNet {
+            address: lease.address.into(),
+            prefix: lease.prefix,
+        },
+        gateway: lease.router.map(IpAddr::V4),
+        mtu: lease.mtu.map_or(DEFAULT_MTU, u32::from),
+    }
+}
+
+fn resolver_lines(lease: &Lease) -> String {
+    let mut text = String::new();
+    for resolver in &lease.resolvers {
+        writeln!(text, "nameserver {resolver}").expect("writing to memory does not fail");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_becomes_the_links_configuration() {
+        let lease = Lease {
+            server: [10, 0, 0, 1].into(),
+            address: [10, 0, 7, 9].into(),
+            prefix: 20,
+            router: Some([10, 0, 0, 1].into()),
+            resolvers: vec![[10, 0, 0, 2].into()],
+            mtu: Some(9001),
+        };
+        let link = link_config(&lease);
+        assert_eq!(link.address.to_string(), "10.0.7.9/20");
+        assert_eq!(link.mtu, 9001);
+        assert_eq!(resolver_lines(&lease), "nameserver 10.0.0.2\n");
+        assert_eq!(link_config(&Lease { mtu: None, ..lease }).mtu, 1500);
+    }
+}

@@ -1,0 +1,193 @@
+//! The disk that is published, booted as EC2 would: by UEFI firmware, from an NVMe volume, with DHCP and the instance
+//! metadata service beside it.
+//!
+//! `PEERPODS_TEST_DISK` names the disk and `PEERPODS_TEST_FIRMWARE` the folder of OVMF; needs root and `/dev/net/tun`.
+//! Without them the test says so and passes.
+
+use std::{
+    env,
+    fs::File,
+    net::{Ipv4Addr, SocketAddr},
+    os::unix::fs::FileExt,
+    path::PathBuf,
+    time::Duration,
+};
+
+use peerpods_proto::{
+    agent::{CheckRequest, DestroySandboxRequest},
+    agent_ttrpc::{AgentServiceClient, HealthClient},
+    payload::{BootPayload, ForwarderConfig, GuestSettings, JoinSecret, PodNetwork, TunnelType},
+};
+use peerpods_testkit::{
+    ec2::{METADATA_ADDRESS, Machine, MachineSettings, MetadataService, Subnet, SubnetSettings},
+    namespaces::{in_namespaces, until},
+};
+use peerpods_tunnel::channel::{AGENT_PORT, ClientIdentity, Connection, connect, join};
+use tokio::time::{Instant, sleep};
+use ttrpc::{
+    asynchronous::{Client, transport::Socket},
+    context,
+};
+
+use crate::{WAIT_LIMIT, user_data::facts};
+
+const INSTANCE: Ipv4Addr = Ipv4Addr::new(10, 0, 7, 9);
+const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+const MAC: &str = "02:00:00:00:00:07";
+const DEVICE: &str = "subnet0";
+/// More than the image has, as every root volume does.
+const VOLUME_BYTES: u64 = 3 << 30;
+/// Where scratch space begins: behind the image's partition. And where ext4 has its magic number.
+const SCRATCH_OFFSET: u64 = 129 << 20;
+const EXT4_MAGIC_OFFSET: u64 = 1024 + 0x38;
+const EXT4_MAGIC: [u8; 2] = [0x53, 0xef];
+
+/// Firmware and kernel are emulated, beside whatever else the machine does.
+const BOOT_LIMIT: Duration = Duration::from_secs(180);
+const KNOCK_INTERVAL: Duration = Duration::from_millis(100);
+const REQUEST_LIMIT: Duration = Duration::from_secs(30);
+
+fn files() -> Option<(PathBuf, PathBuf)> {
+    let path = |name| env::var_os(name).map(PathBuf::from);
+    let files = path("PEERPODS_TEST_DISK").zip(path("PEERPODS_TEST_FIRMWARE"));
+    if files.is_none() {
+        eprintln!("skipped: PEERPODS_TEST_DISK and PEERPODS_TEST_FIRMWARE name no disk and firmware to boot");
+    }
+    files
+}
+
+fn payload(identity: &ClientIdentity, join_secret: &JoinSecret) -> Vec<u8> {
+    let pod_network = PodNetwork {
+        pod_ip: "10.244.0.9/24".parse().unwrap(),
+        further_pod_ips: Vec::new(),
+        pod_hw_addr: "0a:58:0a:f4:00:09".to_owned(),
+        interface: "eth0".to_owned(),
+        worker_node_ip: "10.0.0.1/20".parse().unwrap(),
+        tunnel_type: TunnelType::Vxlan,
+        routes: Vec::new(),
+        neighbors: Vec::new(),
+        mtu: 8951,
+        index: 0,
+        vxlan_port: 4789,
+        vxlan_id: 555_000,
+        dedicated: false,
+        external_net_via_pod_vm: false,
+    };
+    let payload = BootPayload {
+        forwarder: ForwarderConfig {
+            pod_network,
+            pod_namespace: "default".to_owned(),
+            pod_name: "web".to_owned(),
+            tls_client_ca: Some(identity.authority_pem.clone()),
+            tls_server_key: None,
+            tls_server_cert: None,
+        },
+        settings: Some(GuestSettings {
+            join_secret: join_secret.clone(),
+            lease: Duration::from_secs(3600),
+            insecure_registries: Vec::new(),
+        }),
+    };
+    payload.render().unwrap().as_bytes().to_vec()
+}
+
+/// Meets the guest, once it is up, and opens an agent connection.
+async fn meet(machine: &mut Machine, identity: &ClientIdentity, secret: &JoinSecret) -> Client {
+    let address = SocketAddr::from((INSTANCE, AGENT_PORT));
+    let deadline = Instant::now() + BOOT_LIMIT;
+    let server_key = loop {
+        let error = match join(address, identity, secret).await {
+            Ok(server_key) => break server_key,
+            Err(error) => peerpods_error::chain(&error),
+        };
+        let ended = machine.ended().unwrap();
+        assert!(
+            ended.is_none() && Instant::now() < deadline,
+            "no agent: {error}; the machine: {ended:?}; its console:\n{}",
+            machine.console()
+        );
+        sleep(KNOCK_INTERVAL).await;
+    };
+    let connection = Connection {
+        address,
+        server_key,
+        client_certificate_pem: identity.certificate_pem.clone(),
+        client_key_pem: identity.key_pem.clone(),
+    };
+    Client::new(Socket::new(connect(&connection).await.unwrap()))
+}
+
+#[test]
+fn the_published_disk_boots_by_uefi_and_serves_its_pod() {
+    let Some((image, firmware)) = files() else { return };
+    in_namespaces(|| async move {
+        let folder = tempfile::tempdir().unwrap();
+        let subnet = SubnetSettings {
+            device: DEVICE,
+            instance: INSTANCE,
+            mac: MAC,
+            router: ROUTER,
+            prefix: 20,
+        };
+        let _subnet = Subnet::start(folder.path(), subnet).unwrap();
+        let identity = ClientIdentity::issue("web").unwrap();
+        let secret = JoinSecret::new([7; 32]);
+        let metadata = MetadataService::start(
+            (METADATA_ADDRESS, 80).into(),
+            1,
+            facts(Some(payload(&identity, &secret))),
+        )
+        .unwrap();
+        let started = Instant::now();
+        let mut machine = Machine::start(MachineSettings {
+            folder: folder.path(),
+            image: &image,
+            volume_bytes: VOLUME_BYTES,
+            firmware: &firmware,
+            device: DEVICE,
+            mac: MAC,
+            instance_type: "m6a.large",
+            memory_mib: 512,
+        })
+        .unwrap();
+
+        let client = meet(&mut machine, &identity, &secret).await;
+        eprintln!(
+            "the agent was met {:.1?} after the machine's start",
+            started.elapsed()
+        );
+        let health = HealthClient::new(client.clone());
+        let limit = || context::with_duration(REQUEST_LIMIT);
+        health.check(limit(), &CheckRequest::new()).await.unwrap();
+        // The payload came by version 2, and nothing else was asked for.
+        assert_eq!(
+            metadata.requests(),
+            ["PUT /latest/api/token", "GET /latest/user-data"]
+        );
+
+        // What the image leaves of the volume is scratch space.
+        until("scratch space is ready", WAIT_LIMIT, || {
+            machine.console().contains("scratch space is on /dev/nvme0n1p2")
+        })
+        .await;
+        let mut magic = [0; 2];
+        let volume = File::open(machine.volume()).unwrap();
+        volume
+            .read_exact_at(&mut magic, SCRATCH_OFFSET + EXT4_MAGIC_OFFSET)
+            .unwrap();
+        assert_eq!(magic, EXT4_MAGIC);
+
+        // The pod's end is the machine's.
+        let agent = AgentServiceClient::new(client);
+        agent
+            .destroy_sandbox(limit(), &DestroySandboxRequest::new())
+            .await
+            .unwrap();
+        let deadline = Instant::now() + WAIT_LIMIT;
+        while machine.ended().unwrap().is_none() {
+            assert!(Instant::now() < deadline, "it goes on:\n{}", machine.console());
+            sleep(KNOCK_INTERVAL).await;
+        }
+        assert!(machine.console().contains("powering off: the pod was deleted"));
+    });
+}

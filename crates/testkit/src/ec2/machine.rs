@@ -1,0 +1,151 @@
+//! A machine that stands in for an EC2 instance: QEMU with UEFI firmware, which boots a disk image as EC2 would.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read},
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+};
+
+/// What is copied of a disk at once; where it is empty, it is left out.
+const CHUNK_BYTES: usize = 64 << 10;
+
+/// What a machine is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct MachineSettings<'a> {
+    /// The folder for its files: disk, firmware variables, console.
+    pub folder: &'a Path,
+    /// The disk image; the machine gets a copy.
+    pub image: &'a Path,
+    /// The size of its root volume, at least that of the image.
+    pub volume_bytes: u64,
+    /// The folder of OVMF, with `OVMF_CODE_4M.fd`.
+    pub firmware: &'a Path,
+    /// The tap device that its interface is at.
+    pub device: &'a str,
+    /// The hardware address of the interface.
+    pub mac: &'a str,
+    /// For example `m6a.large`.
+    pub instance_type: &'a str,
+    /// Its memory.
+    pub memory_mib: u32,
+}
+
+/// A running machine; it ends when it is dropped.
+pub struct Machine {
+    process: Child,
+    folder: PathBuf,
+}
+
+impl Machine {
+    /// Starts one. It has what an instance has, as far as QEMU does: an NVMe root volume, Amazon's name in the firmware's
+    /// tables, a serial console.
+    ///
+    /// # Errors
+    /// A file cannot be made, or QEMU not started.
+    pub fn start(settings: MachineSettings<'_>) -> io::Result<Self> {
+        let volume = settings.folder.join("volume.raw");
+        copy_sparse(settings.image, &volume, settings.volume_bytes)?;
+        let variables = settings.folder.join("variables.fd");
+        fs::copy(settings.firmware.join("OVMF_VARS_4M.fd"), &variables)?;
+        let code = settings.firmware.join("OVMF_CODE_4M.fd");
+        let console = settings.folder.join("console.log");
+        let process = Command::new("qemu-system-x86_64")
+            .args(["-M", "q35,vmport=off,sata=off,smbus=off,usb=off"])
+            .args(["-accel", "tcg,thread=multi", "-cpu", "max,la57=off"])
+            .args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"])
+            .args(["-m", &format!("{}M", settings.memory_mib)])
+            .args(["-smbios", "type=0,vendor=Amazon EC2"])
+            .arg("-smbios")
+            .arg(format!(
+                "type=1,manufacturer=Amazon EC2,product={}",
+                settings.instance_type
+            ))
+            .arg("-drive")
+            .arg(format!(
+                "if=pflash,format=raw,readonly=on,file={}",
+                code.display()
+            ))
+            .arg("-drive")
+            .arg(format!("if=pflash,format=raw,file={}", variables.display()))
+            .arg("-drive")
+            .arg(format!(
+                "if=none,id=root,format=raw,cache=unsafe,discard=unmap,file={}",
+                volume.display()
+            ))
+            .args([
+                "-device",
+                "nvme,drive=root,serial=vol0123456789abcdef0,bootindex=0",
+            ])
+            .arg("-netdev")
+            .arg(format!(
+                "tap,id=subnet,ifname={},script=no,downscript=no",
+                settings.device
+            ))
+            .arg("-device")
+            .arg(format!(
+                "virtio-net-pci,netdev=subnet,romfile=,mac={}",
+                settings.mac
+            ))
+            .args(["-device", "virtio-rng-pci"])
+            .args(["-serial", &format!("file:{}", console.display())])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(settings.folder.join("qemu.log"))?)
+            .spawn()?;
+        Ok(Self {
+            process,
+            folder: settings.folder.to_owned(),
+        })
+    }
+
+    /// What is on its console so far, and what QEMU itself had to say.
+    pub fn console(&self) -> String {
+        let read = |name: &str| {
+            let bytes = fs::read(self.folder.join(name)).unwrap_or_default();
+            String::from_utf8_lossy(&bytes).into_owned()
+        };
+        read("console.log") + &read("qemu.log")
+    }
+
+    /// Its root volume.
+    pub fn volume(&self) -> PathBuf {
+        self.folder.join("volume.raw")
+    }
+
+    /// How it has ended, if it has.
+    ///
+    /// # Errors
+    /// It cannot be waited for.
+    pub fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
+        self.process.try_wait()
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // One that has ended is as good.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Copies what a disk holds to a file of another size, which takes no more room than that.
+fn copy_sparse(from: &Path, to: &Path, bytes: u64) -> io::Result<()> {
+    let (mut from, to) = (File::open(from)?, File::create(to)?);
+    to.set_len(bytes)?;
+    let mut chunk = vec![0; CHUNK_BYTES];
+    let empty = chunk.clone();
+    let mut offset = 0;
+    loop {
+        let length = from.read(&mut chunk)?;
+        if length == 0 {
+            return Ok(());
+        }
+        if chunk[..length] != empty[..length] {
+            to.write_all_at(&chunk[..length], offset)?;
+        }
+        offset += length as u64;
+    }
+}
