@@ -1,12 +1,28 @@
 //! The provider that the settings ask for.
 
-use std::{num::NonZeroU32, sync::Arc};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use peerpods_provider::{Provider, ProviderError};
 use peerpods_provider_namespaces::{NamespacesProvider, NamespacesSettings};
 use peerpods_provider_qemu::{QemuProvider, QemuSettings, ScratchSettings};
 
-use crate::settings::{CloudProvider, Settings};
+use crate::settings::{CloudProvider, Resume, Settings};
+
+/// How often the provider looks whether what it has prepared is still what is needed: an image may be replaced at any time.
+const PREPARATION_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Has the provider prepare what the first pod should not wait for.
+async fn keep_prepared(provider: Arc<QemuProvider>) {
+    loop {
+        if let Err(error) = provider.prepare().await {
+            tracing::warn!(
+                error = peerpods_error::chain(&error),
+                "VMs start later than they could, or not at all"
+            );
+        }
+        tokio::time::sleep(PREPARATION_INTERVAL).await;
+    }
+}
 
 /// Makes the provider; a setting that contradicts another is an error now, not with the first pod.
 pub(crate) fn choose(settings: &Settings) -> Result<Arc<dyn Provider>, ProviderError> {
@@ -30,15 +46,13 @@ pub(crate) fn choose(settings: &Settings) -> Result<Arc<dyn Provider>, ProviderE
                 default_vcpus: arguments.vcpus,
                 default_memory_mib: arguments.memory,
                 scratch,
+                template_dir: match arguments.resume {
+                    Resume::On => Some(arguments.template_dir),
+                    Resume::Off => None,
+                },
                 binary: arguments.binary,
             })?);
-            let preparing = provider.clone();
-            // Finding out whether KVM works takes a while: the first pod should not wait for it.
-            tokio::spawn(async move {
-                if let Err(error) = preparing.prepare().await {
-                    tracing::error!(error = peerpods_error::chain(&error), "VMs cannot be launched");
-                }
-            });
+            tokio::spawn(keep_prepared(provider.clone()));
             Ok(provider)
         }
         CloudProvider::Namespaces => {

@@ -152,6 +152,15 @@ impl CloudProvider {
     }
 }
 
+/// How VMs start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Resume {
+    /// From one that was saved, where there is one.
+    On,
+    /// Each by itself.
+    Off,
+}
+
 /// Settings of the provider `qemu`.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Provider qemu")]
@@ -225,6 +234,16 @@ pub(crate) struct QemuArguments {
         default_value = "/var/lib/cloud-api-adaptor/scratch"
     )]
     pub(crate) scratch_dir: PathBuf,
+    /// Whether VMs of the default size go on from one that has booted and was saved, instead of booting each.
+    #[arg(long = "qemu-resume", env = "QEMU_RESUME", value_enum, default_value_t = Resume::On)]
+    pub(crate) resume: Resume,
+    /// Where that VM is saved: on a disk, as it takes some hundred MiB.
+    #[arg(
+        long = "qemu-template-dir",
+        env = "QEMU_TEMPLATE_DIR",
+        default_value = "/var/lib/cloud-api-adaptor/templates"
+    )]
+    pub(crate) template_dir: PathBuf,
     /// The QEMU program.
     #[arg(
         long = "qemu-binary",

@@ -31,6 +31,8 @@ pub(crate) enum GuestError {
     Dhcp(#[from] DhcpError),
     #[error("the VM gets no boot payload")]
     Metadata(#[from] MetadataError),
+    #[error("nobody saved this VM within {0:?}")]
+    NotSaved(std::time::Duration),
     #[error(transparent)]
     Network(#[from] NetworkError),
     #[error(transparent)]
@@ -99,6 +101,7 @@ impl GuestError {
             | Self::UnknownPlatform
             | Self::Dhcp(_)
             | Self::Metadata(_)
+            | Self::NotSaved(_)
             | Self::Network(_)
             | Self::Channel(_)
             | Self::Scratch(_)

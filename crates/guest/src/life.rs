@@ -14,7 +14,7 @@ use ttrpc::asynchronous::Server;
 
 use crate::{
     agent::{Sandbox, forward, serve},
-    boot::{self, Platform},
+    boot::{self, Platform, RESUMED_ARGUMENT},
     container::{HELPER_ARGUMENT, POD_INIT_ARGUMENT, Reaper, helper_main, pod_init_main},
     error::GuestError,
     image::{PullSettings, write_trusted_roots},
@@ -31,11 +31,12 @@ const LAST_ANSWER: Duration = Duration::from_millis(100);
 /// Runs the program.
 pub fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
-    match arguments.next().as_deref() {
+    let start = match arguments.next().as_deref() {
         Some(HELPER_ARGUMENT) => return helper_main(&arguments.next().unwrap_or_default()),
         Some(POD_INIT_ARGUMENT) => return pod_init_main(),
-        Some(_) | None => {}
-    }
+        Some(RESUMED_ARGUMENT) => Start::Resumed,
+        Some(_) | None => Start::Booted,
+    };
     if std::process::id() != 1 {
         eprintln!("peerpods-guest is the first process of a peer pod VM; it does nothing elsewhere");
         return ExitCode::FAILURE;
@@ -46,7 +47,7 @@ pub fn main() -> ExitCode {
         .with_ansi(false)
         .without_time()
         .init();
-    match init() {
+    match init(start) {
         Ok(why) => tracing::info!("powering off: {why}"),
         Err(error) => tracing::error!("powering off: {}", error.chain()),
     }
@@ -56,17 +57,42 @@ pub fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn init() -> Result<&'static str, GuestError> {
-    let handed_over = Instant::now();
-    let platform = boot::prepare()?;
+/// What was before this program started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Start {
+    /// The kernel handed over.
+    Booted,
+    /// The VM is a copy of a saved one, in which everything was prepared.
+    Resumed,
+}
+
+impl Start {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Booted => "the kernel handed over",
+            Self::Resumed => "the VM was resumed",
+        }
+    }
+}
+
+fn init(start: Start) -> Result<&'static str, GuestError> {
+    let since = Instant::now();
+    let platform = match start {
+        Start::Booted => {
+            let platform = boot::prepare()?;
+            boot::hold(platform)?;
+            platform
+        }
+        Start::Resumed => Platform::find()?,
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime
         .map_err(GuestError::system("start"))?
-        .block_on(run(platform, handed_over))
+        .block_on(run(platform, start, since))
 }
 
 /// Serves the pod, once there is one, until its worker ends it or is not heard any more.
-async fn run(platform: Platform, handed_over: Instant) -> Result<&'static str, GuestError> {
+async fn run(platform: Platform, start: Start, since: Instant) -> Result<&'static str, GuestError> {
     let reaper = Reaper::start()?;
     write_trusted_roots()?;
     let user_data = boot::read_user_data(platform).await?;
@@ -81,8 +107,9 @@ async fn run(platform: Platform, handed_over: Instant) -> Result<&'static str, G
             let pod = Pod::serve(body, *payload).await?;
             // Benchmarks read this line on the console.
             tracing::info!(
-                "the agent answers {} ms after the kernel handed over",
-                handed_over.elapsed().as_millis()
+                "the agent answers {} ms after {}",
+                since.elapsed().as_millis(),
+                start.name()
             );
             scratch_preparation.start();
             return Ok(pod.end().await);

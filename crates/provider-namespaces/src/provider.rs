@@ -92,8 +92,13 @@ impl NamespacesProvider {
     ) -> Result<Record, NamespacesError> {
         let (settings, path) = (&self.settings, directory.path());
         local::make_private_directory(path)?;
-        let network =
-            local::network_document(address, settings.prefix_length, settings.gateway, settings.mtu);
+        let network = local::network_document(
+            address,
+            settings.prefix_length,
+            settings.gateway,
+            settings.mtu,
+            None,
+        );
         let order = LaunchOrder {
             guest: settings.guest.clone(),
             cgroup: directory.cgroup.path().to_owned(),

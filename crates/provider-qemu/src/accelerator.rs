@@ -73,7 +73,7 @@ fn subject(settings: &QemuSettings) -> Result<String, QemuError> {
 }
 
 /// The program's file: the path itself, or the first match of its name in `PATH`.
-fn executable(binary: &Path) -> PathBuf {
+pub(crate) fn executable(binary: &Path) -> PathBuf {
     if binary.components().count() > 1 {
         return binary.to_owned();
     }

@@ -40,6 +40,10 @@ pub(crate) enum QemuError {
     Control(#[source] io::Error),
     #[error("QEMU's control socket answered {0:?}")]
     UnexpectedAnswer(String),
+    #[error("the VM's launch was cut off before it ran")]
+    CutOff,
+    #[error("the VM that was to be saved {0}")]
+    NotSaved(String),
     #[error("cannot end the VM's process")]
     Kill(#[source] io::Error),
 }

@@ -13,7 +13,12 @@ use peerpods_provider::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{error::QemuError, lock};
+use crate::{
+    error::QemuError,
+    lock,
+    machine::ENTROPY_FILE,
+    spawn::{ALIVE, CONSOLE, QEMU_LOG},
+};
 
 /// How instances are named.
 const NAMES: Names = Names { prefix: "qemu" };
@@ -98,15 +103,15 @@ impl InstanceDirectory {
     }
 
     pub(crate) fn alive(&self) -> PathBuf {
-        self.path.join("alive")
+        self.path.join(ALIVE)
     }
 
     pub(crate) fn console(&self) -> PathBuf {
-        self.path.join("console.log")
+        self.path.join(CONSOLE)
     }
 
     pub(crate) fn qemu_log(&self) -> PathBuf {
-        self.path.join("qemu.log")
+        self.path.join(QEMU_LOG)
     }
 
     pub(crate) fn user_data(&self) -> PathBuf {
@@ -146,9 +151,10 @@ impl InstanceDirectory {
         Ok(local::write_record(&self.path, record)?)
     }
 
-    /// Removes the boot payload: it holds a secret, and is of no use once QEMU has read it.
+    /// Removes the boot payload and the random bytes: they are secrets, and of no use once QEMU has read them.
     pub(crate) fn remove_user_data(&self) -> Result<(), QemuError> {
-        Ok(local::remove_file(&self.user_data())?)
+        local::remove_file(&self.user_data())?;
+        Ok(local::remove_file(&self.path.join(ENTROPY_FILE))?)
     }
 
     /// Removes the directory and all in it.

@@ -15,6 +15,12 @@ use crate::{
 /// The boot payload's and the network settings' names in `fw_cfg`.
 const USER_DATA_ITEM: &str = "opt/peerpods/user-data";
 const NETWORK_ITEM: &str = "opt/peerpods/network";
+/// Random bytes for a VM that is a copy of a saved one.
+const ENTROPY_ITEM: &str = "opt/peerpods/entropy";
+
+/// The files of these items in the VM's directory; that of the payload is the local providers'.
+pub(crate) const NETWORK_FILE: &str = "network.json";
+pub(crate) const ENTROPY_FILE: &str = "entropy";
 
 /// The guest's kernel: its serial console is slow, so it says only what went wrong; after a panic it resets,
 /// and a reset ends the VM.
@@ -47,6 +53,41 @@ pub(crate) struct Machine<'a> {
     pub(crate) address: Ipv4Addr,
     /// The number under which QEMU inherits its scratch disk.
     pub(crate) scratch: Option<RawFd>,
+    pub(crate) memory: Memory<'a>,
+}
+
+/// What is in the VM's memory as it starts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Memory<'a> {
+    /// Nothing: the VM boots.
+    Empty,
+    /// Nothing, and it will be saved: memory is this file.
+    Saved(&'a Path),
+    /// What this file has, which stays as it is: every page that the VM writes becomes its own. It does not run until it
+    /// is given the state that belongs to the memory.
+    Resumed(&'a Path),
+}
+
+impl Memory<'_> {
+    fn arguments(self, mebibytes: u32) -> Vec<OsString> {
+        let file = |path: &Path, share: &str| {
+            let path = escape(&path.to_string_lossy());
+            format!("memory-backend-file,id=memory,size={mebibytes}M,mem-path={path},share={share}")
+        };
+        let (object, wait) = match self {
+            Self::Empty => return Vec::new(),
+            Self::Saved(path) => (file(path, "on"), None),
+            Self::Resumed(path) => (file(path, "off"), Some(["-incoming", "defer"])),
+        };
+        let entropy = format!("name={ENTROPY_ITEM},file={ENTROPY_FILE}");
+        let pairs = [
+            ["-object", &object],
+            ["-machine", "memory-backend=memory"],
+            ["-fw_cfg", &entropy],
+        ];
+        let all = pairs.into_iter().chain(wait).flatten();
+        all.map(OsString::from).collect()
+    }
 }
 
 impl Machine<'_> {
@@ -61,7 +102,7 @@ impl Machine<'_> {
             mac_address(self.address)
         );
         let user_data = format!("name={USER_DATA_ITEM},file=user-data");
-        let network = format!("name={NETWORK_ITEM},file=network.json");
+        let network = format!("name={NETWORK_ITEM},file={NETWORK_FILE}");
         let control = format!("socket,id=control,path={CONTROL_SOCKET},server=on,wait=off");
         let life = format!("socket,id=life,path={LIFE_SOCKET},server=on,wait=off");
         let pairs = [
@@ -82,6 +123,7 @@ impl Machine<'_> {
             ["-append", KERNEL_ARGUMENTS],
         ];
         arguments.extend(pairs.into_iter().flatten().map(OsString::from));
+        arguments.extend(self.memory.arguments(self.plan.memory_mib));
         let scratch = self.scratch.into_iter().flat_map(scratch::arguments);
         arguments.extend(scratch.flatten().map(OsString::from));
         arguments.push("-kernel".into());
@@ -125,7 +167,7 @@ fn common_arguments(engine: Engine) -> Vec<OsString> {
 
 /// A locally administered address from the VM's IP address: unique on the bridge because that is, and the
 /// same for the next VM with this IP address, so that no neighbour's cache goes stale.
-fn mac_address(address: Ipv4Addr) -> String {
+pub(crate) fn mac_address(address: Ipv4Addr) -> String {
     let [a, b, c, d] = address.octets();
     format!("02:50:{a:02x}:{b:02x}:{c:02x}:{d:02x}")
 }
@@ -137,7 +179,7 @@ fn escape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Engine, Machine, mac_address};
+    use super::{Engine, Machine, Memory, mac_address};
     use crate::shape::Plan;
 
     #[test]
@@ -153,6 +195,7 @@ mod tests {
             plan: &plan,
             name: "podvm,x",
             address: [10, 250, 0, 100].into(),
+            memory: Memory::Empty,
             scratch: Some(9),
         };
         let line: Vec<String> = machine

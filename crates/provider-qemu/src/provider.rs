@@ -1,31 +1,36 @@
 //! The provider's calls, each under the state lock, each starting from what is on disk.
 
 use std::{
-    fs,
     net::Ipv4Addr,
-    process::Stdio,
+    os::fd::AsRawFd,
+    path::Path,
     time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
+use peerpods_error::chain;
 use peerpods_provider::{
     Instance, InstanceId, InstanceKind, InstanceStatus, LaunchRequest, LaunchToken, OwnedInstance,
     OwnerScope, PodIdentity, Provider, ProviderError, Shape,
     local::{self, StateLock},
 };
-use rustix::process::{Pid, Resource, Rlimit, prlimit};
-use tokio::{process::Command, sync::OnceCell};
+use rustix::{
+    process::{Pid, Resource, Rlimit, prlimit},
+    rand::GetRandomFlags,
+};
+use tokio::sync::OnceCell;
 
 use crate::{
     Accelerator, QemuSettings, accelerator, console,
     error::QemuError,
     instance::{InstanceDirectory, Phase, Presence, Record},
     lock,
-    machine::{Engine, Machine},
-    process, qmp,
-    scratch::ScratchDisk,
+    machine::{ENTROPY_FILE, Engine, Machine, Memory, NETWORK_FILE, mac_address},
+    process,
+    qmp::{self, Activity, Control},
     shape::{self, Plan},
-    tap,
+    spawn::spawn,
+    template::{self, ENTROPY_BYTES, Items, Template},
 };
 
 /// The longest from QEMU's start to its main loop; usually a tenth of a second.
@@ -48,6 +53,28 @@ const REASON_LINES: usize = 5;
 pub struct QemuProvider {
     settings: QemuSettings,
     engine: OnceCell<Engine>,
+}
+
+/// One launch.
+struct Order<'a> {
+    request: &'a LaunchRequest,
+    plan: &'a Plan,
+    engine: Engine,
+    address: Ipv4Addr,
+}
+
+/// Whether the call that launched a VM goes on, or the VM is what it left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Launcher {
+    Here,
+    Gone,
+}
+
+/// What a VM that is being started does.
+enum Look {
+    Runs,
+    /// It waits for a state that nobody gives it.
+    Waits,
 }
 
 /// What a directory holds when nothing is in between any more.
@@ -78,12 +105,21 @@ impl QemuProvider {
         })
     }
 
-    /// Finds out how guests run here. The first launch does it otherwise, and may then take long.
+    /// Finds out how guests run here, which the first launch does otherwise and may then take long, and saves a VM for
+    /// others to be resumed from, where the settings ask for that. To be repeated now and then: another image or QEMU
+    /// needs another template.
     pub async fn prepare(&self) -> Result<(), ProviderError> {
-        self.engine()
+        let engine = self
+            .engine()
             .await
-            .map(drop)
-            .map_err(ProviderError::during("probe", "KVM"))
+            .map_err(ProviderError::during("probe", "KVM"))?;
+        match &self.settings.template_dir {
+            Some(root) => {
+                let prepared = self.prepare_template(root, engine).await;
+                prepared.map_err(ProviderError::during("save", "a VM to resume others from"))
+            }
+            None => Ok(()),
+        }
     }
 
     async fn engine(&self) -> Result<Engine, QemuError> {
@@ -109,11 +145,15 @@ impl QemuProvider {
             Presence::Unfinished => directory.remove().map(|()| Settled::Nothing),
             Presence::Alive(record) => Ok(Settled::Alive(record)),
             Presence::Ended(record) => Ok(Settled::Ended(record)),
-            Presence::Starting(record) => match self.complete_start(directory, record).await {
-                Ok(record) => Ok(Settled::Alive(record)),
-                Err(QemuError::Ended(_)) => directory.remove().map(|()| Settled::Nothing),
-                Err(error) => Err(error),
-            },
+            Presence::Starting(record) => {
+                match self.complete_start(directory, record, Launcher::Gone).await {
+                    Ok(record) => Ok(Settled::Alive(record)),
+                    Err(QemuError::Ended(_) | QemuError::CutOff) => {
+                        directory.remove().map(|()| Settled::Nothing)
+                    }
+                    Err(error) => Err(error),
+                }
+            }
         }
     }
 
@@ -132,13 +172,84 @@ impl QemuProvider {
         }
         let taken = self.clean_and_collect_addresses().map_err(failed())?;
         let address = self.settings.pool.free(&taken)?;
-        let record = self.write_files(&directory, request, address).map_err(failed())?;
-        let started = self.start(&directory, record, request, plan, engine).await;
+        let order = Order {
+            request,
+            plan,
+            engine,
+            address,
+        };
+        if let Some(template) = self.template_of(&order) {
+            match self.start_settled(&directory, &order, Some(&template)).await {
+                Ok(instance) => return Ok(instance),
+                Err(error) => {
+                    tracing::warn!(
+                        error = chain(&error),
+                        "VMs are not resumed but booted, for a while"
+                    );
+                    template.reject().map_err(failed())?;
+                }
+            }
+        }
+        self.start_settled(&directory, &order, None)
+            .await
+            .map_err(failed())
+    }
+
+    /// The template that a VM can be resumed from, where there is one and what the VM is told fits.
+    fn template_of(&self, order: &Order<'_>) -> Option<Template> {
+        let root = self.settings.template_dir.as_ref()?;
+        let template = Template::of(root, &self.settings, order.plan, order.engine).ok()?;
+        let usable = template.presence() == template::Presence::Usable && self.items(order).is_some();
+        usable.then_some(template)
+    }
+
+    fn items(&self, order: &Order<'_>) -> Option<Items> {
+        Items::fit(&order.request.payload, self.network(order.address).as_bytes())
+    }
+
+    /// Starts the VM, or leaves nothing of it.
+    async fn start_settled(
+        &self,
+        directory: &InstanceDirectory,
+        order: &Order<'_>,
+        template: Option<&Template>,
+    ) -> Result<Instance, QemuError> {
+        let record = self.write_files(directory, order, template)?;
+        let started = self.start(directory, record, order, template).await;
         if started.is_err() {
             // The error says why; what stays would only hold the payload's secret until the next call.
-            self.settle(&directory).await.map_err(failed())?;
+            self.settle(directory).await?;
         }
-        started.map_err(failed())
+        started
+    }
+
+    /// Has a template built where there is none for VMs of the default size. That there is none only costs time.
+    async fn prepare_template(&self, root: &Path, engine: Engine) -> Result<(), QemuError> {
+        let Ok(plan) = shape::plan(&self.settings, &Shape::default()) else {
+            // Its first launch tells why.
+            return Ok(());
+        };
+        let template = Template::of(root, &self.settings, &plan, engine)?;
+        if template.presence() != template::Presence::Missing {
+            return Ok(());
+        }
+        let built = template::build(&template, &self.settings, &plan, engine).await;
+        if built.is_err() {
+            template.reject()?;
+        }
+        built
+    }
+
+    fn network(&self, address: Ipv4Addr) -> String {
+        let settings = &self.settings;
+        let mac = mac_address(address);
+        local::network_document(
+            address,
+            settings.prefix_length,
+            settings.gateway,
+            settings.mtu,
+            Some(&mac),
+        )
     }
 
     /// Removes what crashes and ended VMs left, and answers which addresses are in use.
@@ -160,76 +271,69 @@ impl QemuProvider {
     fn write_files(
         &self,
         directory: &InstanceDirectory,
-        request: &LaunchRequest,
-        address: Ipv4Addr,
+        order: &Order<'_>,
+        template: Option<&Template>,
     ) -> Result<Record, QemuError> {
         let path = directory.path();
         local::make_private_directory(path)?;
-        let settings = &self.settings;
-        let network =
-            local::network_document(address, settings.prefix_length, settings.gateway, settings.mtu);
-        local::write_private(&path.join("network.json"), network.as_bytes())?;
-        local::write_private(&directory.user_data(), &request.payload)?;
+        let network = self.network(order.address);
+        match template.and_then(|_| self.items(order)) {
+            Some(items) => {
+                local::write_private(&path.join(NETWORK_FILE), &items.network)?;
+                local::write_private(&directory.user_data(), &items.user_data)?;
+                let mut entropy = [0; ENTROPY_BYTES];
+                rustix::rand::getrandom(&mut entropy, GetRandomFlags::empty())
+                    .map_err(|error| QemuError::file("fill", path.join(ENTROPY_FILE))(error.into()))?;
+                local::write_private(&path.join(ENTROPY_FILE), &entropy)?;
+            }
+            None => {
+                local::write_private(&path.join(NETWORK_FILE), network.as_bytes())?;
+                local::write_private(&directory.user_data(), &order.request.payload)?;
+            }
+        }
         let record = Record {
-            token: request.token.clone(),
-            owner: request.owner.clone(),
-            address,
+            token: order.request.token.clone(),
+            owner: order.request.owner.clone(),
+            address: order.address,
             phase: Phase::Prepared,
         };
         directory.write_record(&record)?;
         Ok(record)
     }
 
-    /// Starts QEMU and waits for its main loop. Dropped at any point, it leaves what `settle` understands.
+    /// Starts QEMU and waits until the VM runs. Dropped at any point, it leaves what `settle` understands.
     async fn start(
         &self,
         directory: &InstanceDirectory,
         record: Record,
-        request: &LaunchRequest,
-        plan: &Plan,
-        engine: Engine,
+        order: &Order<'_>,
+        template: Option<&Template>,
     ) -> Result<Instance, QemuError> {
-        let tap = tap::create(&directory.tap(), &self.settings.bridge, self.settings.mtu).await?;
-        let alive = lock::claim(&directory.alive())?
-            .ok_or_else(|| QemuError::Ended("another process holds its lock".to_owned()))?;
-        let log =
-            fs::File::create(directory.qemu_log()).map_err(QemuError::file("make", directory.qemu_log()))?;
-        let scratch = self
-            .settings
-            .scratch
-            .as_ref()
-            .map(ScratchDisk::make)
-            .transpose()?;
+        let memory = template.map(Template::memory);
+        let state = template.map(Template::open_state).transpose()?;
+        let descriptor = state.as_ref().map(AsRawFd::as_raw_fd);
         let machine = Machine {
-            engine,
-            plan,
-            name: &request.name,
+            engine: order.engine,
+            plan: order.plan,
+            name: &order.request.name,
             address: record.address,
-            scratch: scratch.as_ref().map(ScratchDisk::descriptor),
+            scratch: None,
+            memory: memory.as_deref().map_or(Memory::Empty, Memory::Resumed),
         };
-        let mut command = Command::new(&self.settings.binary);
-        command
-            .args(machine.arguments())
-            .current_dir(directory.path())
-            .stdin(Stdio::from(tap))
-            .stdout(Stdio::from(alive))
-            .stderr(Stdio::from(log))
-            .process_group(0);
-        if let Some(scratch) = scratch {
-            scratch.pass_to(&mut command);
-        }
-        let mut child = command.spawn().map_err(|source| QemuError::Spawn {
-            binary: self.settings.binary.clone(),
-            source,
-        })?;
-        // What QEMU inherited is QEMU's alone from here on.
-        drop(command);
+        let tap = directory.tap();
+        let mut child = spawn(&self.settings, directory.path(), &tap, machine, state).await?;
         limit_files(child.id());
         // While this program lives it is the parent and must collect the exit status; nobody waits for it.
         tokio::spawn(async move { child.wait().await });
 
-        let record = self.complete_start(directory, record).await?;
-        tracing::info!(token = %record.token, address = %record.address, ?engine, "VM started");
+        if let Some(descriptor) = descriptor {
+            let path = directory.path();
+            let mut control = self.until_started(directory, || Control::open(path)).await?;
+            template::resume(&mut control, descriptor).await?;
+        }
+        let record = self.complete_start(directory, record, Launcher::Here).await?;
+        let start = if template.is_some() { "resumed" } else { "booting" };
+        tracing::info!(token = %record.token, address = %record.address, engine = ?order.engine, start, "VM started");
         Ok(directory.instance(&record))
     }
 
@@ -238,30 +342,64 @@ impl QemuProvider {
         &self,
         directory: &InstanceDirectory,
         mut record: Record,
+        launcher: Launcher,
     ) -> Result<Record, QemuError> {
-        let deadline = Instant::now() + START_LIMIT;
-        loop {
-            let remaining = deadline.saturating_duration_since(Instant::now());
-            let answer = tokio::time::timeout(remaining, qmp::confirm_running(directory.path())).await;
-            if let Ok(Ok(())) = answer {
-                break;
+        let path = directory.path();
+        let look = || async move {
+            match (Control::open(path).await?.activity().await?, launcher) {
+                (Activity::Running, _) => Ok(Look::Runs),
+                (Activity::Incoming, Launcher::Here) => Err(QemuError::NotStarted(START_LIMIT)),
+                // Nobody gives it its state any more.
+                (Activity::Incoming, Launcher::Gone) => Ok(Look::Waits),
             }
-            if !lock::is_held(&directory.alive())? {
-                return Err(QemuError::Ended(
-                    console::tail(&directory.qemu_log()).trim().to_owned(),
-                ));
-            }
-            if remaining.is_zero() {
-                process::kill_holder(&directory.alive())?;
-                return Err(QemuError::NotStarted(START_LIMIT));
-            }
-            tokio::time::sleep(LOOK_INTERVAL).await;
+        };
+        if let Look::Waits = self.until_started(directory, look).await? {
+            self.kill(directory).await?;
+            return Err(QemuError::CutOff);
         }
         // The payload holds a secret, and QEMU has read it.
         directory.remove_user_data()?;
         record.phase = Phase::Started;
         directory.write_record(&record)?;
         Ok(record)
+    }
+
+    /// Tries again until QEMU has come so far, has ended, or the time is up.
+    async fn until_started<T, F>(
+        &self,
+        directory: &InstanceDirectory,
+        attempt: impl Fn() -> F + Send,
+    ) -> Result<T, QemuError>
+    where
+        F: Future<Output = Result<T, QemuError>> + Send,
+    {
+        let deadline = Instant::now() + START_LIMIT;
+        loop {
+            let remaining = deadline.saturating_duration_since(Instant::now());
+            if let Ok(Ok(answer)) = tokio::time::timeout(remaining, attempt()).await {
+                return Ok(answer);
+            }
+            if !lock::is_held(&directory.alive())? {
+                return Err(QemuError::Ended(
+                    local::tail(&directory.qemu_log()).trim().to_owned(),
+                ));
+            }
+            if remaining.is_zero() {
+                self.kill(directory).await?;
+                return Err(QemuError::NotStarted(START_LIMIT));
+            }
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+    }
+
+    /// Kills the VM's process, and waits until the kernel has taken it away.
+    async fn kill(&self, directory: &InstanceDirectory) -> Result<(), QemuError> {
+        let deadline = Instant::now() + END_LIMIT;
+        while lock::is_held(&directory.alive())? && Instant::now() < deadline {
+            process::kill_holder(&directory.alive())?;
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+        Ok(())
     }
 
     /// Takes one step towards the end: whether there is nothing left.

@@ -35,6 +35,9 @@ pub struct QemuSettings {
     pub default_memory_mib: u32,
     /// The scratch disk of every VM. Without one, images and what containers write take the VM's memory.
     pub scratch: Option<ScratchSettings>,
+    /// Where a VM is saved once, in memory and state, for others of the default size to be resumed from; on a disk, as its
+    /// memory is a file. Without it every VM boots.
+    pub template_dir: Option<PathBuf>,
     /// The QEMU program, a path or a name to look up.
     pub binary: PathBuf,
 }
@@ -132,6 +135,7 @@ pub(crate) mod tests {
             default_vcpus: 1,
             default_memory_mib: 512,
             scratch: None,
+            template_dir: None,
             binary: "qemu-system-x86_64".into(),
         }
     }

@@ -29,6 +29,154 @@ fn the_provider_keeps_the_contract() {
     with_bed(|bed| async move { conformance::run_all(&*bed).await });
 }
 
+/// A provider that resumes VMs, with its template built.
+async fn with_template(bed: &bed::Bed) -> QemuProvider {
+    let settings = QemuSettings {
+        template_dir: Some(bed.path().join("templates")),
+        ..bed.settings()
+    };
+    let provider = QemuProvider::new(settings).unwrap();
+    provider.prepare().await.unwrap();
+    provider
+}
+
+/// The template's directory.
+fn template(bed: &bed::Bed) -> std::path::PathBuf {
+    let entries = fs::read_dir(bed.path().join("templates")).unwrap().flatten();
+    let mut directories = entries.map(|entry| entry.path()).filter(|path| path.is_dir());
+    let only = directories.next().expect("there is a template");
+    assert_eq!(directories.next(), None, "there is one template");
+    only
+}
+
+#[test]
+fn a_resumed_vm_is_told_what_it_is_and_the_template_stays_as_it_is() {
+    with_bed(|bed| async move {
+        let provider = with_template(&bed).await;
+        assert!(
+            bed.vms().is_empty() && bed.taps() == 0,
+            "the VM that was saved is gone"
+        );
+        let memory = fs::metadata(template(&bed).join("memory")).unwrap();
+        assert_eq!(memory.permissions().mode() & 0o777, 0o600);
+
+        // What it says before it powers off is known only to who read the payload.
+        let mut forgotten = request("resumed", "node-a");
+        forgotten.payload = payload_with_lease(Duration::from_secs(2)).into();
+        let instance = provider.launch(&forgotten).await.unwrap();
+        let left = fs::read_dir(bed.directory(&instance.id)).unwrap().flatten();
+        let secrets = left.filter(|file| {
+            ["user-data", "entropy"]
+                .iter()
+                .any(|name| file.file_name() == *name)
+        });
+        assert_eq!(secrets.count(), 0, "a secret stays on the node");
+        tokio::time::timeout(Duration::from_secs(60), provider.ended(&instance.id))
+            .await
+            .expect("the VM ends by itself");
+        let InstanceStatus::Gone(reason) = provider.describe(&instance.id).await.unwrap() else {
+            panic!("the VM lives")
+        };
+        assert!(reason.contains("the worker was not heard"), "{reason}");
+        let console = provider.console_tail(&instance.id).await.unwrap();
+        assert!(console.contains("ms after the VM was resumed"), "{console}");
+        provider.terminate(&instance.id).await.unwrap();
+        let now = fs::metadata(template(&bed).join("memory")).unwrap();
+        assert_eq!(
+            now.modified().unwrap(),
+            memory.modified().unwrap(),
+            "the template was written to"
+        );
+    });
+}
+
+#[test]
+fn a_template_that_is_of_no_use_costs_no_vm_anything() {
+    with_bed(|bed| async move {
+        let provider = with_template(&bed).await;
+        fs::write(template(&bed).join("state"), "no state").unwrap();
+        let instance = provider.launch(&request("damaged", "node-a")).await.unwrap();
+        assert_eq!(
+            provider.describe(&instance.id).await.unwrap(),
+            InstanceStatus::Alive
+        );
+        assert_eq!(
+            (bed.vms().len(), bed.taps()),
+            (1, 1),
+            "it boots, and nothing else is left"
+        );
+        let left = fs::read_dir(bed.path().join("templates")).unwrap().flatten();
+        assert!(
+            left.into_iter().all(|entry| !entry.path().is_dir()),
+            "it is not used again"
+        );
+        // It is not built again all the time, either.
+        provider.prepare().await.unwrap();
+        assert_eq!(bed.vms().len(), 1);
+        provider.terminate(&instance.id).await.unwrap();
+    });
+}
+
+#[test]
+fn a_vm_of_another_size_boots() {
+    with_bed(|bed| async move {
+        let provider = with_template(&bed).await;
+        let mut large = request("large", "node-a");
+        large.shape.memory_mib = Some(700);
+        let instance = provider.launch(&large).await.unwrap();
+        assert!(
+            !bed.directory(&instance.id)
+                .join("console.log")
+                .metadata()
+                .unwrap()
+                .is_dir()
+        );
+        let line = fs::read_to_string(format!("/proc/{}/cmdline", bed.vms()[0].as_raw_nonzero())).unwrap();
+        assert!(!line.contains("-incoming"), "{line}");
+        provider.terminate(&instance.id).await.unwrap();
+    });
+}
+
+#[test]
+fn a_builder_that_was_killed_leaves_nothing_to_the_next() {
+    with_bed(|bed| async move {
+        // As it is left: a VM that comes up, held by nobody.
+        let building = bed.path().join("templates/building");
+        fs::create_dir_all(&building).unwrap();
+        fs::write(building.join("memory"), "half").unwrap();
+        with_template(&bed).await;
+        assert!(!building.exists());
+        assert!(template(&bed).join("state").exists());
+    });
+}
+
+#[test]
+fn resumed_vms_keep_the_contract_too() {
+    with_bed(|bed| async move {
+        with_template(&bed).await;
+        let resuming = Resuming(bed.clone());
+        conformance::run_all(&resuming).await;
+    });
+}
+
+/// The bed, with providers that resume VMs.
+struct Resuming(std::sync::Arc<bed::Bed>);
+
+#[async_trait::async_trait]
+impl Place for Resuming {
+    fn open(&self) -> std::sync::Arc<dyn Provider> {
+        let settings = QemuSettings {
+            template_dir: Some(self.0.path().join("templates")),
+            ..self.0.settings()
+        };
+        std::sync::Arc::new(QemuProvider::new(settings).unwrap())
+    }
+
+    async fn kill(&self, id: &peerpods_provider::InstanceId) {
+        self.0.kill(id).await;
+    }
+}
+
 #[test]
 fn a_vm_gets_its_address_and_payload_and_the_payload_does_not_stay() {
     with_bed(|bed| async move {
@@ -48,7 +196,7 @@ fn a_vm_gets_its_address_and_payload_and_the_payload_does_not_stay() {
         let network = fs::read_to_string(directory.join("network.json")).unwrap();
         assert_eq!(
             network,
-            r#"{"address":"10.250.0.100/24","gateway":"10.250.0.1","mtu":9001}"#
+            r#"{"address":"10.250.0.100/24","gateway":"10.250.0.1","mac":"02:50:0a:fa:00:64","mtu":9001}"#
         );
         assert_eq!(
             fs::metadata(&directory).unwrap().permissions().mode() & 0o777,

@@ -3,13 +3,18 @@
 mod modules;
 mod mounts;
 mod platform;
+mod template;
+mod unsafe_reseed;
 
 use std::path::Path;
 
 use peerpods_proto::payload::{PodNetwork, UserData};
 use peerpods_tunnel::network;
 
-pub(crate) use self::platform::Platform;
+pub(crate) use self::{
+    platform::Platform,
+    template::{RESUMED_ARGUMENT, hold},
+};
 use crate::{ec2, error::GuestError};
 
 /// The pod's network namespace in the VM; the name is known to stock shims.

@@ -20,6 +20,8 @@ const QEMU_FILES: &str = "/sys/firmware/qemu_fw_cfg/by_name/opt/peerpods";
 const NAMESPACES_FILES: &str = "/dev/peerpods";
 /// A link configuration is a short JSON text.
 const LINK_LIMIT: usize = 4096;
+/// More random bytes than anybody gives.
+const ENTROPY_LIMIT: usize = 4096;
 
 /// A place that VMs run in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +91,20 @@ impl HandedOver {
     /// The boot payload.
     pub(super) fn user_data(self) -> Result<Zeroizing<Vec<u8>>, GuestError> {
         self.read("user-data", PARSED_LIMIT)
+    }
+
+    /// Whether the VM is somebody's. One that is not is a template: its network item is blank.
+    pub(super) fn has_identity(self) -> Result<bool, GuestError> {
+        match self {
+            Self::Firmware => Ok(!self.read("network", LINK_LIMIT)?.trim_ascii().is_empty()),
+            // Nobody saves those.
+            Self::Folder => Ok(true),
+        }
+    }
+
+    /// Random bytes that the provider gave this VM alone.
+    pub(super) fn entropy(self) -> Result<Zeroizing<Vec<u8>>, GuestError> {
+        self.read("entropy", ENTROPY_LIMIT)
     }
 
     fn read(self, name: &str, limit: usize) -> Result<Zeroizing<Vec<u8>>, GuestError> {

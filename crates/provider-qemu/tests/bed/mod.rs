@@ -65,6 +65,7 @@ pub(crate) fn settings(state: &Path, kernel: PathBuf, initrd: PathBuf) -> QemuSe
             directory: state.join("scratch"),
             size_gib: NonZeroU32::MIN,
         }),
+        template_dir: None,
         binary: "qemu-system-x86_64".into(),
     }
 }

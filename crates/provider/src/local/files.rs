@@ -35,10 +35,20 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), LocalError> {
         .map_err(LocalError::file("write", path))
 }
 
-/// What a local guest is told of its network, as JSON.
-pub fn network_document(address: Ipv4Addr, prefix_length: u8, gateway: Ipv4Addr, mtu: u32) -> String {
-    serde_json::json!({"address": format!("{address}/{prefix_length}"), "gateway": gateway, "mtu": mtu})
-        .to_string()
+/// What a local guest is told of its network, as JSON. `mac` is for a device that may have another.
+pub fn network_document(
+    address: Ipv4Addr,
+    prefix_length: u8,
+    gateway: Ipv4Addr,
+    mtu: u32,
+    mac: Option<&str>,
+) -> String {
+    let mut document =
+        serde_json::json!({"address": format!("{address}/{prefix_length}"), "gateway": gateway, "mtu": mtu});
+    if let Some(mac) = mac {
+        document["mac"] = mac.into();
+    }
+    document.to_string()
 }
 
 /// The record in an instance's directory, if there is one.

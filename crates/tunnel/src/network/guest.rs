@@ -36,6 +36,9 @@ pub struct LinkConfig {
     pub gateway: Option<IpAddr>,
     /// The MTU of the path to the worker.
     pub mtu: u32,
+    /// The device's MAC address, where it is not to keep that of the device: a copy of a saved VM has the saved one's.
+    #[serde(default)]
+    pub mac: Option<String>,
 }
 
 /// Starts the loopback device of this process's namespace.
@@ -84,13 +87,11 @@ pub async fn prohibit(destination: IpNet) -> Result<(), NetworkError> {
 pub async fn configure_link(config: &LinkConfig) -> Result<(), NetworkError> {
     let netlink = Netlink::here()?;
     let link = &first_ethernet(&netlink).await?;
-    netlink
-        .change(
-            &link.name,
-            "start the device",
-            device(link.index).mtu(config.mtu).up(),
-        )
-        .await?;
+    let mut start = device(link.index).mtu(config.mtu).up();
+    if let Some(mac) = &config.mac {
+        start = start.address(parse_mac(mac)?);
+    }
+    netlink.change(&link.name, "start the device", start).await?;
     netlink.add_address(link, config.address).await?;
     netlink.add_route(link, Some(config.address), None).await?;
     match config.gateway {

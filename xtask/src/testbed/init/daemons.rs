@@ -179,6 +179,9 @@ fn adaptor(plan: &Plan, state: &State) -> Daemon {
         .push(("QEMU_SCRATCH_DIR", state.text("scratch")));
     daemon
         .environment
+        .push(("QEMU_TEMPLATE_DIR", state.text("templates")));
+    daemon
+        .environment
         .push(("QEMU_KERNEL", plan.kernel.display().to_string()));
     daemon
         .environment
