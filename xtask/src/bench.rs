@@ -8,6 +8,7 @@
 //! when its standard input does, which the first one holds: so it removes its pods also when the first one is killed.
 //! Samples of ours and of runc alternate, so that what else the machine does meets both; figures are medians.
 
+mod adjusted;
 mod api;
 mod boot;
 mod command;
@@ -61,8 +62,12 @@ enum Measurement {
     Sizes,
     /// From a pod's creation to its container's start, guest in namespaces.
     StartNamespaces,
-    /// The same with a cold VM, and the guest's own part of it.
+    /// The same with a VM that boots, and the guest's own part of it.
     StartVm,
+    /// The same with a VM that is resumed from a saved one.
+    StartResumed,
+    /// The same with a VM that waited.
+    StartWarm,
     /// `exec true` below kubectl.
     Exec,
     /// Output of an exec.
@@ -189,6 +194,8 @@ fn measure(measurement: Measurement, context: &Context) -> Result<Vec<row::Row>>
         Measurement::Sizes => sizes::measure(context),
         Measurement::StartNamespaces => start::namespaces(context),
         Measurement::StartVm => start::vm(context),
+        Measurement::StartResumed => start::resumed(context),
+        Measurement::StartWarm => start::warm(context),
         Measurement::Exec => exec::measure(context),
         Measurement::Stdout => streams::stdout(context),
         Measurement::Stdin => streams::stdin(context),

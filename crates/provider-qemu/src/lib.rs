@@ -22,7 +22,10 @@
 //! STATE/qemu-HASH/console.log the guest's serial console, bounded
 //! STATE/qemu-HASH/qemu.log    what QEMU itself says
 //! STATE/qemu-HASH/user-data   the boot payload; removed as soon as QEMU has read it
+//! STATE/qemu-HASH/entropy     random bytes for a VM that is resumed; likewise
 //! ```
+//!
+//! VMs of the default size are resumed from one that was saved, where the settings say where to (`template`).
 //!
 //! The VMs are no children that end with the adaptor: each has its own process group, and a restarted
 //! adaptor finds them by their directories.

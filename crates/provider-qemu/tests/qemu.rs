@@ -124,13 +124,6 @@ fn a_vm_of_another_size_boots() {
         let mut large = request("large", "node-a");
         large.shape.memory_mib = Some(700);
         let instance = provider.launch(&large).await.unwrap();
-        assert!(
-            !bed.directory(&instance.id)
-                .join("console.log")
-                .metadata()
-                .unwrap()
-                .is_dir()
-        );
         let line = fs::read_to_string(format!("/proc/{}/cmdline", bed.vms()[0].as_raw_nonzero())).unwrap();
         assert!(!line.contains("-incoming"), "{line}");
         provider.terminate(&instance.id).await.unwrap();
@@ -393,43 +386,62 @@ fn wherever_the_launcher_dies_there_is_one_vm_in_the_end() {
         "control.sock",
         "console.log",
     ] {
-        with_bed(move |bed| async move {
-            let request = request("crash", "node-a");
-            let mut launcher = Command::new(env::current_exe().unwrap())
-                .args(["--exact", "launcher_process", "--nocapture"])
-                .env(LAUNCHER_BED, bed.path())
-                .stdout(Stdio::null())
-                .spawn()
-                .unwrap();
-            let reached = || {
-                let directories = bed.directories();
-                let stage = directories
-                    .first()
-                    .map(|name| bed.settings().state_dir.join(name).join(stage));
-                stage.is_some_and(|path| path.exists()) || launcher_has_ended(launcher.id())
-            };
-            until("the launcher has come so far", reached).await;
-            launcher.kill().unwrap();
-            launcher.wait().unwrap();
-
-            let provider = bed.provider();
-            let found = provider.find(&request.token).await.unwrap();
-            let instance = provider.launch(&request).await.unwrap();
-            assert!(
-                found.is_none_or(|found| found == instance),
-                "a second VM after {stage:?}"
-            );
-            assert_eq!(bed.vms().len(), 1, "killed at {stage:?}");
-            assert_eq!(bed.taps(), 1, "killed at {stage:?}");
-            until("one disk is there", || bed.disks() == 1).await;
-            let scope = OwnerScope {
-                cluster: "conformance".to_owned(),
-                node: Some("node-a".to_owned()),
-            };
-            assert_eq!(provider.list(&scope).await.unwrap().len(), 1);
-            provider.terminate(&instance.id).await.unwrap();
-        });
+        with_bed(move |bed| async move { killed_at(&bed, &bed.provider(), stage).await });
     }
+}
+
+#[test]
+fn wherever_the_launcher_dies_while_a_vm_is_resumed_there_is_one_vm_in_the_end() {
+    with_bed(|bed| async move {
+        let provider = with_template(&bed).await;
+        for stage in [
+            "entropy",
+            "record.json",
+            "alive",
+            "console.log",
+            "control.sock",
+            "life.sock",
+        ] {
+            killed_at(&bed, &provider, stage).await;
+        }
+    });
+}
+
+/// Kills the launcher once `stage` is there, and launches again.
+async fn killed_at(bed: &bed::Bed, provider: &QemuProvider, stage: &str) {
+    let request = request("crash", "node-a");
+    let mut launcher = Command::new(env::current_exe().unwrap())
+        .args(["--exact", "launcher_process", "--nocapture"])
+        .env(LAUNCHER_BED, bed.path())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let reached = || {
+        let directories = bed.directories();
+        let stage = directories
+            .first()
+            .map(|name| bed.settings().state_dir.join(name).join(stage));
+        stage.is_some_and(|path| path.exists()) || launcher_has_ended(launcher.id())
+    };
+    until("the launcher has come so far", reached).await;
+    launcher.kill().unwrap();
+    launcher.wait().unwrap();
+
+    let found = provider.find(&request.token).await.unwrap();
+    let instance = provider.launch(&request).await.unwrap();
+    assert!(
+        found.is_none_or(|found| found == instance),
+        "a second VM after {stage:?}"
+    );
+    assert_eq!(bed.vms().len(), 1, "killed at {stage:?}");
+    assert_eq!(bed.taps(), 1, "killed at {stage:?}");
+    until("one disk is there", || bed.disks() == 1).await;
+    let scope = OwnerScope {
+        cluster: "conformance".to_owned(),
+        node: Some("node-a".to_owned()),
+    };
+    assert_eq!(provider.list(&scope).await.unwrap().len(), 1);
+    provider.terminate(&instance.id).await.unwrap();
 }
 
 /// Not a test of its own: the process that the crash test kills.
@@ -438,7 +450,12 @@ fn launcher_process() {
     let (Some(bed), Some((kernel, initrd))) = (env::var_os(LAUNCHER_BED), bed::image()) else {
         return;
     };
-    let provider = QemuProvider::new(settings(Path::new(&bed), kernel, initrd)).unwrap();
+    let templates = Path::new(&bed).join("templates");
+    let settings = QemuSettings {
+        template_dir: templates.is_dir().then_some(templates),
+        ..settings(Path::new(&bed), kernel, initrd)
+    };
+    let provider = QemuProvider::new(settings).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -4,15 +4,19 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use super::{
+    adjusted::Adjusted,
     boot,
     context::Context,
     pod::{Pod, Runtime},
     row::{Goal, Row, Unit},
     samples::Samples,
 };
+
+/// How many VMs wait: the one that a pod takes, and one more for the pod that comes while another is brought up.
+const WARM_VMS: usize = 2;
 
 /// The guest in namespaces: what the stack itself takes.
 pub(super) fn namespaces(context: &Context) -> Result<Vec<Row>> {
@@ -30,8 +34,65 @@ pub(super) fn namespaces(context: &Context) -> Result<Vec<Row>> {
     ])
 }
 
+/// A VM that is resumed from one that was saved.
+pub(super) fn resumed(context: &Context) -> Result<Vec<Row>> {
+    let adjusted = Adjusted::with(context, "QEMU_RESUME=on\n")?;
+    // It may have been saved by an adaptor before: the first pod, which does not count, shows that it is there.
+    Pod::start(context, "start", Runtime::Vm)?.end()?;
+    let started = compare(context, Runtime::Vm, context.samples(7, 2), |pod| {
+        let console = context.node.console_of(pod)?;
+        ensure!(
+            console.contains("after the VM was resumed"),
+            "the VM was not resumed:\n{console}"
+        );
+        Ok(())
+    })?;
+    drop(adjusted);
+    Ok(vec![
+        Row::new(
+            "start-resumed",
+            "pod created -> container started, VM resumed from a saved one",
+            Unit::Seconds,
+            started.ours,
+        )
+        .beside(started.runc),
+    ])
+}
+
+/// A VM that waited.
+pub(super) fn warm(context: &Context) -> Result<Vec<Row>> {
+    let adjusted = Adjusted::with(context, &format!("WARM_VMS={WARM_VMS}\n"))?;
+    let full = || {
+        adjusted.wait_for(
+            "the pool of warm VMs is full",
+            &["is being claimed", "a warm VM is ended"],
+        )
+    };
+    full()?;
+    let started = compare(context, Runtime::Vm, context.samples(7, 2), |pod| {
+        let console = context.node.console_of(pod)?;
+        ensure!(
+            console.contains("after the claim"),
+            "the VM did not wait for the pod:\n{console}"
+        );
+        // What fills the pool again is none of the next pod's start.
+        full()
+    })?;
+    Ok(vec![
+        Row::new(
+            "start-warm",
+            "pod created -> container started, VM that waited",
+            Unit::Seconds,
+            started.ours,
+        )
+        .beside(started.runc)
+        .goal(Goal::AtMost(2.0)),
+    ])
+}
+
 /// A cold VM, and how much of it is the guest's.
 pub(super) fn vm(context: &Context) -> Result<Vec<Row>> {
+    let _adjusted = Adjusted::with(context, "QEMU_RESUME=off\n")?;
     let rounds = context.samples(7, 2);
     let mut boots = Samples::default();
     let started = compare(context, Runtime::Vm, rounds, |pod| {

@@ -106,7 +106,7 @@ async fn build_in(
     let directory = template.directory();
     local::remove_directory(&directory)?;
     fs::rename(building, &directory).map_err(QemuError::file("name", directory))?;
-    let taken = fs::metadata(template.memory()).map_or(0, |file| file.blocks() * 512 >> 20);
+    let taken = fs::metadata(template.memory()).map_or(0, |file| (file.blocks() * 512) >> 20);
     tracing::info!(memory_mib = taken, "VMs are resumed from a template from now on");
     Ok(())
 }
