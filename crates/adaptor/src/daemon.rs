@@ -4,12 +4,16 @@ use std::{fs, io, os::unix::fs::PermissionsExt, path::Path, process::ExitCode, s
 
 use clap::Parser;
 use peerpods_error::chain;
+use peerpods_probes::{Answer, Question};
 use peerpods_proto::{
     hypervisor_ttrpc::create_hypervisor, registry_ttrpc::create_registry_credentials,
     shim_settings::ShimSettings,
 };
-use peerpods_provider::OwnerScope;
-use tokio::signal::unix::{SignalKind, signal};
+use peerpods_provider::{OwnerScope, Provider};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 use ttrpc::asynchronous::Server;
 
@@ -18,6 +22,7 @@ use crate::{
     host::{GuestDefaults, Node, PodDirectories, end_orphans},
     journal::Journal,
     kubernetes::{Access, Cluster},
+    metrics::{Measured, Metrics},
     peer_pods::{PeerPodObjects, PeerPods},
     provider,
     sandbox::{Limits, Sandboxes},
@@ -95,7 +100,9 @@ async fn run(settings: Settings) -> Result<(), Fatal> {
     let directories = PodDirectories::new(settings.pods_dir.clone(), for_shims);
     let directories = directories.map_err(Fatal::of("use the settings"))?;
     let journal = Journal::open(&settings.journal_dir).map_err(Fatal::of("open the journal"))?;
+    let metrics = Arc::new(Metrics::default());
     let provider = provider::choose(&settings).map_err(Fatal::of("set up the provider"))?;
+    let provider: Arc<dyn Provider> = Arc::new(Measured::new(provider, metrics.clone()));
     let limits = Limits {
         boot: settings.proxy_timeout,
         ..Limits::default()
@@ -131,7 +138,7 @@ async fn run(settings: Settings) -> Result<(), Fatal> {
         limits,
         peer_pods: peer_pods.clone(),
     });
-    let sandboxes = Sandboxes::new(journal, node.clone());
+    let sandboxes = Sandboxes::new(journal, node.clone(), metrics.clone());
     sandboxes
         .replay()
         .map_err(Fatal::of("take up the sandboxes of the journal"))?;
@@ -158,6 +165,14 @@ async fn run(settings: Settings) -> Result<(), Fatal> {
     server.start().await.map_err(Fatal::of("serve the socket"))?;
     tracing::info!(socket = %settings.socket.display(), "shims are served");
 
+    let probes = TcpListener::bind(settings.health_address);
+    let probes = probes.await.map_err(Fatal::of("listen on HEALTH_ADDRESS"))?;
+    let (figured, waiting) = (sandboxes.clone(), pool.clone());
+    // It listens once shims are served, and a task that panics ends no other: whoever is answered is told the truth.
+    tokio::spawn(peerpods_probes::serve(probes, move |question| match question {
+        Question::Healthy | Question::Ready => Answer::Yes,
+        Question::Metrics => Answer::Metrics(metrics.text(&figured.states(), waiting.count())),
+    }));
     tokio::spawn(warm::keep(pool, left));
     let scope = OwnerScope {
         cluster: settings.cluster_id,

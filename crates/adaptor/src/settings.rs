@@ -1,6 +1,10 @@
 //! What an administrator can set: flags, or the variables of `peer-pods-cm`.
 
-use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use clap::{
     Parser, ValueEnum,
@@ -85,6 +89,9 @@ pub(crate) struct Settings {
     /// Whether there is a PeerPod object for each VM, where the API server can be reached.
     #[arg(long, env = "PEER_PODS", default_value = "write", value_parser = peer_pods())]
     pub(crate) peer_pods: PeerPodObjects,
+    /// Where /healthz, /readyz and /metrics are answered.
+    #[arg(long, env = "HEALTH_ADDRESS", default_value = "127.0.0.1:8000")]
+    pub(crate) health_address: SocketAddr,
     #[command(flatten)]
     pub(crate) qemu: QemuArguments,
     #[command(flatten)]

@@ -6,6 +6,8 @@ use clap::Parser;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client};
 use peerpods_error::chain;
+use peerpods_probes::{Answer, Question};
+use prometheus_client::registry::Registry;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
@@ -147,11 +149,18 @@ async fn work_on_node(arguments: NodeArguments, work: Work) -> Result<(), Fatal>
         .await
         .map_err(Fatal::Health)?;
     tokio::select! {
-        outcome = health::serve_on(listener, |_| (hyper::StatusCode::OK, "done\n".to_owned())) => {
-            outcome.map_err(Fatal::Health)
-        }
+        // It listens only once it is done.
+        () = peerpods_probes::serve(listener, done) => Ok(()),
         outcome = keep(perform) => outcome,
         outcome = told_to_end() => outcome,
+    }
+}
+
+/// There are no figures of a node's installation: the operator counts nodes.
+fn done(question: Question) -> Answer {
+    match question {
+        Question::Healthy | Question::Ready => Answer::Yes,
+        Question::Metrics => Answer::Metrics(peerpods_probes::figures(&Registry::default())),
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 
 use peerpods_api::KataNodes;
 use prometheus_client::{
-    encoding::{EncodeLabelSet, EncodeLabelValue, text},
+    encoding::{EncodeLabelSet, EncodeLabelValue},
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
@@ -138,15 +138,10 @@ impl Metrics {
 
     /// All figures, as OpenMetrics.
     pub(crate) fn text(&self) -> String {
-        let mut text = String::new();
         let registry = self
             .registry
             .lock()
             .expect("nothing panics while it holds the registry");
-        if text::encode(&mut text, &registry).is_err() {
-            // A string takes everything; a figure that cannot be written would be an error of the library.
-            text.clear();
-        }
-        text
+        peerpods_probes::figures(&registry)
     }
 }

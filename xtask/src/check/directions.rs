@@ -13,11 +13,17 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("peerpods-aws", &[]),
     ("peerpods-bpf", &[]),
     ("peerpods-error", &[]),
+    ("peerpods-probes", &["peerpods-error"]),
     ("peerpods-resources", &[]),
     ("peerpods-api", &["peerpods-resources"]),
     (
         "peerpods-webhook",
-        &["peerpods-api", "peerpods-error", "peerpods-resources"],
+        &[
+            "peerpods-api",
+            "peerpods-error",
+            "peerpods-probes",
+            "peerpods-resources",
+        ],
     ),
     ("peerpods-proto", &[]),
     ("peerpods-provider", &["peerpods-error"]),
@@ -36,6 +42,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &[
             "peerpods-api",
             "peerpods-error",
+            "peerpods-probes",
             "peerpods-proto",
             "peerpods-provider",
             "peerpods-provider-namespaces",
@@ -63,7 +70,12 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     (
         "peerpods-operator",
-        &["peerpods-api", "peerpods-error", "peerpods-provider"],
+        &[
+            "peerpods-api",
+            "peerpods-error",
+            "peerpods-probes",
+            "peerpods-provider",
+        ],
     ),
     ("peerpods-image", &[]),
     ("peerpods-cli", &["peerpods-image"]),

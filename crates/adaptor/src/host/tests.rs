@@ -145,7 +145,7 @@ async fn a_vm_without_a_record_is_ended_and_a_stray_directory_removed() {
     lab.provider.fail_next(Call::Terminate, Fault::StillAlive);
     // The journal was lost, and with it every sandbox.
     let journal = Journal::open(&lab.folder.path().join("journal")).unwrap();
-    let sandboxes = Sandboxes::new(journal, lab.node.clone());
+    let sandboxes = Sandboxes::new(journal, lab.node.clone(), Arc::default());
     let scope = |node: &str| OwnerScope {
         cluster: "c".to_owned(),
         node: Some(node.to_owned()),

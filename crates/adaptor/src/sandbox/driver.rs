@@ -1,6 +1,9 @@
 //! The one task that owns a sandbox's state: journals it, then does what it asks for.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::{
     sync::{mpsc, watch},
@@ -12,7 +15,7 @@ use super::{
     Effects, Plan, Reason, Record, State,
     state::{Effect, Event, step},
 };
-use crate::journal::Journal;
+use crate::{journal::Journal, metrics::Metrics};
 
 /// Requests and answers that wait for their turn; a sandbox sees a handful in its whole life.
 const QUEUE: usize = 16;
@@ -94,7 +97,12 @@ impl Handle {
 
 /// Starts the driver of a sandbox whose record is in the journal. It ends when the sandbox is gone and its record is
 /// removed.
-pub(super) fn drive(record: Record, journal: Journal, effects: Arc<dyn Effects>) -> (Handle, JoinHandle<()>) {
+pub(super) fn drive(
+    record: Record,
+    journal: Journal,
+    effects: Arc<dyn Effects>,
+    metrics: Arc<Metrics>,
+) -> (Handle, JoinHandle<()>) {
     let plan = Arc::new(record.plan);
     let (requests, mailbox) = mpsc::channel(QUEUE);
     let (view, seen) = watch::channel(View {
@@ -109,6 +117,7 @@ pub(super) fn drive(record: Record, journal: Journal, effects: Arc<dyn Effects>)
         view,
         reports,
         under_way: None,
+        stopwatch: Stopwatch::new(metrics),
     };
     // On every line that is logged for the sandbox, here and in what it has done.
     let (id, namespace, pod) = (&plan.sandbox, &plan.pod.pod_namespace, &plan.pod.pod_name);
@@ -131,6 +140,47 @@ struct Driver {
     view: watch::Sender<View>,
     reports: mpsc::Sender<Report>,
     under_way: Option<JoinHandle<()>>,
+    stopwatch: Stopwatch,
+}
+
+/// Measures a sandbox's states as it goes through them.
+struct Stopwatch {
+    metrics: Arc<Metrics>,
+    /// When the state that is now began, as far as this process knows.
+    since: Instant,
+    /// When the shim wanted the VM, where this process was there.
+    wanted: Option<Instant>,
+}
+
+impl Stopwatch {
+    fn new(metrics: Arc<Metrics>) -> Self {
+        Self {
+            metrics,
+            since: Instant::now(),
+            wanted: None,
+        }
+    }
+
+    fn changed(&mut self, before: &State, now: &State) {
+        let at = Instant::now();
+        self.metrics.left(before, at - self.since);
+        self.since = at;
+        match now {
+            State::Claiming { .. } | State::Launching { .. } => {
+                self.wanted = self.wanted.or(Some(at));
+            }
+            State::Ready { .. } => {
+                if let Some(wanted) = self.wanted {
+                    self.metrics.started(at - wanted);
+                }
+            }
+            State::Draining { reason, .. } => self.metrics.ended(reason),
+            State::Reserved { .. }
+            | State::Discarding { .. }
+            | State::Booting { .. }
+            | State::Gone { .. } => {}
+        }
+    }
 }
 
 /// What an effect under way says.
@@ -174,6 +224,7 @@ impl Driver {
         let (state, effect) = step(before.clone(), event);
         if state != before {
             self.record(&state).await;
+            self.stopwatch.changed(&before, &state);
             tracing::info!("the VM is {}", state.name());
             self.view.send_replace(View {
                 state,

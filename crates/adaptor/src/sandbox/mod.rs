@@ -32,5 +32,5 @@ pub(crate) use effects::{Effects, Limits};
 pub(crate) use plan::example;
 pub(crate) use plan::{Plan, SandboxId, attempt_now, launch_token};
 pub(crate) use reason::Reason;
-pub(crate) use state::State;
+pub(crate) use state::{STATE_KEYS, State};
 pub(crate) use table::{Record, Sandboxes, TableError};

@@ -26,6 +26,22 @@ pub(crate) enum Reason {
     Ended(String),
 }
 
+impl Reason {
+    /// The word by which figures tell reasons apart; the journal has the same.
+    pub(crate) fn key(&self) -> &'static str {
+        match self {
+            Self::Requested => "requested",
+            Self::Abandoned => "abandoned",
+            Self::Refused(_) => "refused",
+            Self::NoCapacity(_) => "no-capacity",
+            Self::NotLaunched(_) => "not-launched",
+            Self::NotBooted(_) => "not-booted",
+            Self::NotConnected(_) => "not-connected",
+            Self::Ended(_) => "ended",
+        }
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

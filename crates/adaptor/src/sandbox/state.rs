@@ -86,7 +86,32 @@ pub(crate) enum Effect {
     Drain(LaunchToken, Option<Instance>),
 }
 
+/// The keys of the states in which a sandbox can be seen.
+pub(crate) const STATE_KEYS: [&str; 7] = [
+    "reserved",
+    "claiming",
+    "discarding",
+    "launching",
+    "booting",
+    "ready",
+    "draining",
+];
+
 impl State {
+    /// The word by which figures tell states apart; the journal has the same.
+    pub(crate) fn key(&self) -> &'static str {
+        match self {
+            Self::Reserved { .. } => "reserved",
+            Self::Claiming { .. } => "claiming",
+            Self::Discarding { .. } => "discarding",
+            Self::Launching { .. } => "launching",
+            Self::Booting { .. } => "booting",
+            Self::Ready { .. } => "ready",
+            Self::Draining { .. } => "draining",
+            Self::Gone { .. } => "gone",
+        }
+    }
+
     /// A word for messages.
     pub(crate) fn name(&self) -> &'static str {
         match self {

@@ -12,7 +12,10 @@ use super::{
     Effects, Plan, Reason, SandboxId, State,
     driver::{self, Handle},
 };
-use crate::journal::{Journal, JournalError};
+use crate::{
+    journal::{Journal, JournalError},
+    metrics::Metrics,
+};
 
 /// The first VNI that is given; below are those that people choose for other networks.
 const FIRST_VNI: u32 = 555_000;
@@ -47,6 +50,7 @@ pub(crate) enum TableError {
 pub(crate) struct Sandboxes {
     journal: Journal,
     effects: Arc<dyn Effects>,
+    metrics: Arc<Metrics>,
     entries: Arc<Mutex<BTreeMap<SandboxId, Entry>>>,
 }
 
@@ -75,10 +79,11 @@ impl Drop for Place<'_> {
 }
 
 impl Sandboxes {
-    pub(crate) fn new(journal: Journal, effects: Arc<dyn Effects>) -> Self {
+    pub(crate) fn new(journal: Journal, effects: Arc<dyn Effects>, metrics: Arc<Metrics>) -> Self {
         Self {
             journal,
             effects,
+            metrics,
             entries: Arc::default(),
         }
     }
@@ -95,6 +100,16 @@ impl Sandboxes {
     /// The sandbox's state, where it exists.
     pub(crate) fn state(&self, sandbox: &SandboxId) -> Option<State> {
         self.handle(sandbox).map(|handle| handle.state())
+    }
+
+    /// The states of all sandboxes, as they are now.
+    pub(crate) fn states(&self) -> Vec<State> {
+        let entries = self.entries();
+        let driven = entries.values().filter_map(|entry| match entry {
+            Entry::Driven(handle) => Some(handle.state()),
+            Entry::Planned { .. } => None,
+        });
+        driven.collect()
     }
 
     /// Ids and plans of all sandboxes.
@@ -186,7 +201,12 @@ impl Sandboxes {
     fn drive(&self, record: Record) {
         let sandbox = record.plan.sandbox.clone();
         let mut entries = self.entries();
-        let (handle, task) = driver::drive(record, self.journal.clone(), self.effects.clone());
+        let (handle, task) = driver::drive(
+            record,
+            self.journal.clone(),
+            self.effects.clone(),
+            self.metrics.clone(),
+        );
         entries.insert(sandbox.clone(), Entry::Driven(handle));
         drop(entries);
         let table = self.clone();

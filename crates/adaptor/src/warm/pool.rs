@@ -90,7 +90,7 @@ impl Pool {
     }
 
     /// How many VMs of the pool there are, whether of use or not.
-    pub(super) fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.members().len()
     }
 

@@ -86,3 +86,36 @@ fn a_vm_that_cannot_be_made_leaves_no_peer_pod() {
     pod.delete();
     wait_gone(&bed, &name);
 }
+
+#[test]
+fn an_administrator_sees_by_metrics_what_vms_there_are_and_how_long_they_took() {
+    let bed = Bed::connect();
+    let before = vm_starts(&bed);
+    let pod = PodBuilder::new("measured", Runtime::PeerPod, vec![container("main", "sleep 1000")]).start(&bed);
+    let figures = figures(&bed);
+    assert!(vm_starts(&bed) > before, "{figures}");
+    assert!(
+        figure(&figures, r#"peerpods_adaptor_sandboxes{state="ready"}"#) >= 1.0,
+        "{figures}"
+    );
+    let launches = r#"peerpods_adaptor_provider_calls_total{call="launch",outcome="done"}"#;
+    assert!(figure(&figures, launches) >= 1.0, "{figures}");
+    drop(pod);
+}
+
+/// What Prometheus would read of the node's adaptor.
+fn figures(bed: &Bed) -> String {
+    let url = "http://127.0.0.1:8000/metrics";
+    bed.enter(&["busybox", "wget", "-q", "-O", "-", url]).text()
+}
+
+fn figure(figures: &str, name: &str) -> f64 {
+    let line = figures
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.map_or(0.0, |value| value.parse().expect("a figure is a number"))
+}
+
+fn vm_starts(bed: &Bed) -> f64 {
+    figure(&figures(bed), "peerpods_adaptor_vm_start_duration_seconds_count")
+}

@@ -204,6 +204,7 @@ fn namespaces_adaptor(plan: &Plan, state: &State) -> Daemon {
         ("NAMESPACES_GATEWAY", NODE_ADDRESS),
         ("NAMESPACES_PREFIX_LENGTH", "24"),
         ("NAMESPACES_MTU", "9001"),
+        ("HEALTH_ADDRESS", "127.0.0.1:8001"),
     ];
     let mut daemon = any_adaptor("cloud-api-adaptor-namespaces", state);
     daemon

@@ -21,6 +21,7 @@ use tokio::{
 
 use crate::{
     journal::Journal,
+    metrics::Metrics,
     sandbox::{Effects, Plan, Reason, Record, SandboxId, Sandboxes, State, TableError, example},
     warm::{Member, MemberState, WarmVm},
 };
@@ -154,6 +155,7 @@ struct Adaptor {
     runtime: Runtime,
     world: Arc<World>,
     sandboxes: Sandboxes,
+    metrics: Arc<Metrics>,
 }
 
 impl Adaptor {
@@ -168,7 +170,8 @@ impl Adaptor {
             pool: Mutex::default(),
             recorded: Mutex::default(),
         });
-        let sandboxes = Sandboxes::new(journal, world.clone());
+        let metrics = Arc::new(Metrics::default());
+        let sandboxes = Sandboxes::new(journal, world.clone(), metrics.clone());
         let entered = runtime.enter();
         sandboxes.replay().unwrap();
         drop(entered);
@@ -176,6 +179,7 @@ impl Adaptor {
             runtime,
             world,
             sandboxes,
+            metrics,
         }
     }
 
@@ -273,6 +277,32 @@ fn every_effect_finds_its_state_recorded() {
         ["being launched", "booting", "ready", "being ended"]
     );
     assert_eq!((adaptor.records(), provider.instances().len()), (0, 0));
+}
+
+#[test]
+fn a_life_is_counted_and_measured_by_its_states() {
+    let (folder, provider) = (tempfile::tempdir().unwrap(), FakeProvider::new());
+    let adaptor = Adaptor::run(folder.path(), &provider, Stuck::Nowhere);
+    let figures = |adaptor: &Adaptor| adaptor.metrics.text(&adaptor.sandboxes.states(), 0);
+    let has = |text: &str, line: &str| assert!(text.lines().any(|one| one == line), "no {line} in\n{text}");
+    adaptor.create().unwrap();
+    has(
+        &figures(&adaptor),
+        r#"peerpods_adaptor_sandboxes{state="reserved"} 1"#,
+    );
+    adaptor.start().unwrap();
+    let running = figures(&adaptor);
+    has(&running, r#"peerpods_adaptor_sandboxes{state="ready"} 1"#);
+    has(&running, r#"peerpods_adaptor_sandboxes{state="reserved"} 0"#);
+    has(&running, "peerpods_adaptor_vm_start_duration_seconds_count 1");
+    for state in ["reserved", "launching", "booting"] {
+        let stage = format!(r#"peerpods_adaptor_vm_stage_duration_seconds_count{{state="{state}"}} 1"#);
+        has(&running, &stage);
+    }
+    adaptor.stop_and_wait();
+    let ended = figures(&adaptor);
+    has(&ended, r#"peerpods_adaptor_vm_ends_total{reason="requested"} 1"#);
+    has(&ended, r#"peerpods_adaptor_sandboxes{state="ready"} 0"#);
 }
 
 #[test]
