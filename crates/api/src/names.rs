@@ -47,6 +47,9 @@ pub mod annotations {
     /// A peer pod's own requests and limits, as JSON: see [`peerpods_resources::PodResources`].
     pub const RESOURCES: &str = peerpods_resources::ANNOTATION;
 
+    /// How large a peer pod's emptyDir volumes may become, as JSON: see [`peerpods_resources::VolumeLimits`].
+    pub const VOLUMES: &str = peerpods_resources::VOLUMES_ANNOTATION;
+
     /// What all settings of a pod's VM begin with.
     pub const HYPERVISOR: &str = "io.katacontainers.config.hypervisor.";
 

@@ -11,9 +11,10 @@ const BLOCK_BYTES: usize = 4096;
 /// Any that is not random: file systems of different VMs never meet.
 const IDENTITY: &str = "70656572-706f-4473-a000-736372617463";
 /// All of them, so that no version of `mke2fs` adds others. None keeps a journal or checksums of what is lost with the VM.
-/// `meta_bg` lets the file system grow without a limit, `uninit_bg` without every inode being written.
+/// `meta_bg` lets the file system grow without a limit, `uninit_bg` without every inode being written; by `project` folders
+/// have limits.
 const FEATURES: &str = "none,64bit,dir_index,dir_nlink,ext_attr,extent,extra_isize,filetype,flex_bg,huge_file,large_file,\
-                        meta_bg,sparse_super,uninit_bg";
+                        meta_bg,project,quota,sparse_super,uninit_bg";
 /// The best that zstd has: it is done once, and by hand.
 const COMPRESSION_LEVEL: i32 = 22;
 
@@ -22,7 +23,8 @@ fn make(image: &Path) {
         .unwrap()
         .set_len(FILE_SYSTEM_BYTES)
         .unwrap();
-    let extended = format!("hash_seed={IDENTITY},nodiscard,lazy_itable_init=1,root_owner=0:0");
+    let extended =
+        format!("hash_seed={IDENTITY},nodiscard,lazy_itable_init=1,root_owner=0:0,quotatype=prjquota");
     let made = Command::new("mke2fs")
         .args(["-q", "-F", "-t", "ext4", "-b", "4096", "-I", "256"])
         // One inode for 16 KiB, as a group of 128 MiB has when it is full; no blocks for root alone.

@@ -26,7 +26,7 @@ const GROUPS: [Group; 3] = [
     // Every platform: container file systems, on scratch disks too, and the pod network.
     Group {
         name: COMMON,
-        modules: &["ext4", "overlay", "vxlan", "macvlan"],
+        modules: &["ext4", "quota_v2", "overlay", "vxlan", "macvlan"],
     },
 ];
 
@@ -205,6 +205,8 @@ mod tests {
                 ("virtio_rng", "virtio,virtio_ring"),
                 ("qemu_fw_cfg", ""),
                 ("ena", ""),
+                ("quota_tree", ""),
+                ("quota_v2", "quota_tree"),
                 ("overlay", ""),
                 ("vxlan", "udp_tunnel"),
                 ("udp_tunnel", ""),
@@ -234,7 +236,7 @@ mod tests {
              qemu virtio_net.ko\nqemu virtio_blk.ko\nqemu virtio_rng.ko\nqemu qemu_fw_cfg.ko\nec2 ena.ko\n\
              ec2 virtio.ko\nec2 virtio_ring.ko\nec2 virtio_pci.ko\nec2 failover.ko\nec2 net_failover.ko\n\
              ec2 virtio_net.ko\n\
-             common overlay.ko\ncommon udp_tunnel.ko\ncommon vxlan.ko\n\
+             common quota_tree.ko\ncommon quota_v2.ko\ncommon overlay.ko\ncommon udp_tunnel.ko\ncommon vxlan.ko\n\
              common macvlan.ko\n"
         );
         assert!(set.load.iter().all(|(_, file)| set.files.contains_key(file)));

@@ -3,7 +3,7 @@
 //! The program says what its answers are; here is what all have alike: how many clients are served at once, how long one
 //! may take, and what each path means.
 
-use std::{convert::Infallible, future::Future, io, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
 use http_body_util::Full;
 use hyper::{
@@ -108,17 +108,17 @@ where
         };
         let answer = answer.clone();
         tokio::spawn(async move {
-            let service = service_fn(|request| respond(&request, answer.as_ref()));
+            let service = service_fn(|request| {
+                let response = respond(&request, answer.as_ref());
+                async { Ok::<_, Infallible>(response) }
+            });
             let served = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADER_LIMIT)
                 .keep_alive(false)
                 .serve_connection(TokioIo::new(stream), service);
-            match timeout(HEADER_LIMIT + ANSWER_LIMIT, served).await {
-                Ok(Err(error)) => {
-                    tracing::debug!(error = peerpods_error::chain(&error), "a probe went away");
-                }
-                Ok(Ok(())) | Err(_) => {}
+            if let Ok(Err(error)) = timeout(HEADER_LIMIT + ANSWER_LIMIT, served).await {
+                tracing::debug!(error = peerpods_error::chain(&error), "a probe went away");
             }
             drop(place);
         });
@@ -131,23 +131,19 @@ fn report(error: &io::Error) {
     }
 }
 
-fn respond<B>(
-    request: &Request<B>,
-    answer: &impl Fn(Question) -> Answer,
-) -> impl Future<Output = Result<Response<Full<Bytes>>, Infallible>> + use<B> {
+fn respond<B>(request: &Request<B>, answer: &impl Fn(Question) -> Answer) -> Response<Full<Bytes>> {
     let question = match *request.method() {
         Method::GET => Question::of(request.uri().path()),
         _ => None,
     };
-    let response = match question {
+    match question {
         Some(question) => answer(question).into_response(),
         None => response(
             StatusCode::NOT_FOUND,
             TEXT,
             "there are GET /healthz, /readyz and /metrics\n".to_owned(),
         ),
-    };
-    std::future::ready(Ok(response))
+    }
 }
 
 fn response(status: StatusCode, content: &'static str, text: String) -> Response<Full<Bytes>> {

@@ -2,7 +2,7 @@
 //!
 //! The scheduler must not count what a peer pod uses, because its node has none of it: as the pod is created, its
 //! containers' own requests and limits go into an annotation ([`PodResources`]), and within the VM they are enforced
-//! ([`CgroupLimits`]).
+//! ([`CgroupLimits`]). How large its emptyDir volumes may become is kept beside that ([`VolumeLimits`]).
 //!
 //! A crate of its own, because the webhook writes and the shim reads, and a shim, of which every pod has one, links
 //! nothing of Kubernetes.
@@ -10,6 +10,7 @@
 mod annotation;
 mod cgroup;
 mod quantity;
+mod volumes;
 
 pub use self::{
     annotation::{
@@ -17,4 +18,5 @@ pub use self::{
     },
     cgroup::CgroupLimits,
     quantity::{Quantity, QuantityError},
+    volumes::{VOLUMES_ANNOTATION, VolumeLimits, VolumeLimitsError},
 };

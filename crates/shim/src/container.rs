@@ -68,11 +68,12 @@ impl Container {
         };
         let name = name.to_owned();
         let mut guest = spec::for_guest(of.spec, &of.kind, of.id, of.bundle, &of.processes)?;
-        limits::set(&sandbox.resources, &name, &mut guest)?;
+        limits::set(&sandbox.limits.resources, &name, &mut guest)?;
         let plan = Plan::new(
             std::mem::take(&mut guest.Mounts),
             sandbox.id(),
             sandbox.host_paths,
+            &sandbox.limits.volumes,
         )?;
         let image = spec::image_storage(annotations, &of.kind, of.id)?;
         let files = async {

@@ -1,19 +1,32 @@
 //! The containers' own limits, which the webhook took out of the pod and kept in an annotation: set again in the guest.
 
 use peerpods_proto::oci;
-use peerpods_resources::{ANNOTATION, CgroupLimits, PodResources};
+use peerpods_resources::{ANNOTATION, CgroupLimits, PodResources, VOLUMES_ANNOTATION, VolumeLimits};
 
 use crate::error::Error;
 
-/// What the pod's containers asked for and may use; nothing where no webhook changed the pod.
+/// What the pod says of itself, which the node's container runtime is not told.
+#[derive(Debug, Default)]
+pub(crate) struct PodLimits {
+    /// What the pod's containers asked for and may use.
+    pub(crate) resources: PodResources,
+    /// How large its emptyDir volumes may become.
+    pub(crate) volumes: VolumeLimits,
+}
+
+/// What a sandbox's annotations have of that; nothing where no webhook changed the pod.
 ///
 /// # Errors
-/// [`Error::Invalid`]: the annotation cannot be read. It is the pod's user who sees the message.
-pub(crate) fn of_pod(sandbox: &oci::Spec) -> Result<PodResources, Error> {
-    let Some(text) = sandbox.Annotations.get(ANNOTATION) else {
-        return Ok(PodResources::default());
-    };
-    PodResources::parse(text).map_err(invalid)
+/// [`Error::Invalid`]: an annotation cannot be read. It is the pod's user who sees the message.
+pub(crate) fn of_pod(sandbox: &oci::Spec) -> Result<PodLimits, Error> {
+    let mut limits = PodLimits::default();
+    if let Some(text) = sandbox.Annotations.get(ANNOTATION) {
+        limits.resources = PodResources::parse(text).map_err(invalid)?;
+    }
+    if let Some(text) = sandbox.Annotations.get(VOLUMES_ANNOTATION) {
+        limits.volumes = VolumeLimits::parse(text).map_err(invalid_volumes)?;
+    }
+    Ok(limits)
 }
 
 /// Sets the limits of the container `name` in its spec, over those that the kubelet computed from an empty pod.
@@ -44,6 +57,14 @@ pub(crate) fn set(resources: &PodResources, name: &str, guest: &mut oci::Spec) -
     Ok(())
 }
 
+/// For use with `map_err`: limits of volumes that cannot be read.
+pub(crate) fn invalid_volumes(error: impl std::error::Error) -> Error {
+    Error::Invalid {
+        field: VOLUMES_ANNOTATION,
+        problem: peerpods_error::chain(&error),
+    }
+}
+
 fn invalid(error: impl std::error::Error) -> Error {
     Error::Invalid {
         field: ANNOTATION,
@@ -66,7 +87,7 @@ mod tests {
         let pod = annotated(
             r#"{"containers":{"web":{"limits":{"cpu":"500m","memory":"64Mi"},"requests":{"cpu":"250m"}}}}"#,
         );
-        let resources = of_pod(&pod).unwrap();
+        let resources = of_pod(&pod).unwrap().resources;
         let mut guest = oci::Spec::default();
         guest
             .Linux
@@ -93,7 +114,8 @@ mod tests {
         let resources = of_pod(&annotated(
             r#"{"containers":{"web":{"requests":{"cpu":"2","memory":"1Gi"}}}}"#,
         ))
-        .unwrap();
+        .unwrap()
+        .resources;
         let mut guest = oci::Spec::default();
         set(&resources, "web", &mut guest).unwrap();
         let set = &guest.Linux.Resources;
@@ -107,7 +129,8 @@ mod tests {
     fn an_annotation_that_cannot_be_read_is_named() {
         let refused = of_pod(&annotated("cpu=2")).unwrap_err().to_string();
         assert!(refused.starts_with("kata.peerpods.io/resources: "), "{refused}");
-        let resources = of_pod(&annotated(r#"{"containers":{"web":{"limits":{"cpu":"two"}}}}"#)).unwrap();
+        let pod = annotated(r#"{"containers":{"web":{"limits":{"cpu":"two"}}}}"#);
+        let resources = of_pod(&pod).unwrap().resources;
         let refused = set(&resources, "web", &mut oci::Spec::default())
             .unwrap_err()
             .to_string();

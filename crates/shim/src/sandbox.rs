@@ -8,7 +8,6 @@ use std::{
 
 use containerd_shim_protos::events::task::TaskOOM;
 use peerpods_proto::{agent::CreateSandboxRequest, oci::Spec, shim_settings::HostPaths};
-use peerpods_resources::PodResources;
 use tokio::{
     sync::{mpsc::UnboundedReceiver, watch},
     time::{MissedTickBehavior, interval, sleep},
@@ -23,7 +22,8 @@ use crate::{
     files::Files,
     forward,
     hypervisor::Hypervisor,
-    limits, mounts, resolver, spec,
+    limits::{self, PodLimits},
+    mounts, resolver, spec,
     timeline::Timeline,
     watch::{Change, Watch},
 };
@@ -100,8 +100,7 @@ pub(crate) struct Sandbox {
     pub(crate) timeline: Timeline,
     pub(crate) files: Arc<Files>,
     pub(crate) host_paths: HostPaths,
-    /// What the pod's containers asked for and may use.
-    pub(crate) resources: PodResources,
+    pub(crate) limits: PodLimits,
     liveness: watch::Sender<Liveness>,
 }
 
@@ -117,14 +116,14 @@ impl Sandbox {
         if let (ContainerKind::Sandbox, Some(field)) = (kind, spec::host_namespace(spec)) {
             return Err(Error::HostNamespace(field));
         }
-        let resources = limits::of_pod(spec)?;
+        let limits = limits::of_pod(spec)?;
         let namespace = spec::network_namespace(spec).unwrap_or_default();
         let annotations = Annotations(&spec.Annotations).for_adaptor(id);
         let booted = async {
             let socket = hypervisor
                 .create(id, annotations, &namespace.to_string_lossy())
                 .await?;
-            Self::bring_up(id, spec, hypervisor, &socket, shim_start, resources).await
+            Self::bring_up(id, spec, hypervisor, &socket, shim_start, limits).await
         }
         .await;
         if let Err(error) = &booted {
@@ -142,7 +141,7 @@ impl Sandbox {
         hypervisor: &Hypervisor,
         socket: &Path,
         shim_start: SystemTime,
-        resources: PodResources,
+        limits: PodLimits,
     ) -> Result<Arc<Self>, Error> {
         let directory = socket
             .parent()
@@ -183,7 +182,7 @@ impl Sandbox {
             id: id.to_owned(),
             files,
             host_paths: mounts::host_paths(directory),
-            resources,
+            limits,
             agent,
             hypervisor,
             timeline,

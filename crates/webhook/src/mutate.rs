@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use peerpods_api::{admission::PodAdmission, names::annotations};
-use peerpods_resources::{ContainerResources, PodResources};
+use peerpods_resources::{ContainerResources, PodResources, VolumeLimits};
 use serde_json::json;
 
 use crate::{
     own::own,
     patch::{Operation, Patch, escaped},
-    pod::{Container, Pod},
+    pod::{Container, Pod, Volume},
     refusal::Refusal,
     size::{Sized, size},
 };
@@ -21,6 +21,7 @@ use crate::{
 /// - The first container asks for one VM.
 /// - What the containers asked for and may use goes into the annotation `kata.peerpods.io/resources`, and sizes the VM: by
 ///   the scheduler's rule, whole units rounded up, into Kata's annotations. A user's own annotation stays.
+/// - How large its emptyDir volumes on disk may become is told by the annotation `kata.peerpods.io/volumes`.
 ///
 /// # Errors
 /// [`Refusal`]: the pod has what the API server, which does not get to see it, would have refused; or it needs more than
@@ -36,7 +37,8 @@ pub fn mutate(namespace: &str, pod: &Pod, admission: &PodAdmission) -> Result<Pa
         None => PodResources::default(),
     };
     let resources = resources(pod, &before, &admission.vm_resource)?;
-    let (resources, annotations) = size_vm(pod, resources, &before)?;
+    let (resources, mut annotations) = size_vm(pod, resources, &before)?;
+    annotations.extend(volume_limits(pod).map(|limits| (annotations::VOLUMES.to_owned(), limits.print())));
     let mut patch = empty_resources(pod, &admission.vm_resource);
     patch.extend(set_annotations(pod, &before, &resources, annotations));
     Ok(patch)
@@ -110,6 +112,15 @@ fn size_vm(
         }
     }
     Ok((resources, annotations))
+}
+
+/// The limits of the volumes that have one.
+fn volume_limits(pod: &Pod) -> Option<VolumeLimits> {
+    let limits = pod.spec.volumes.iter().filter_map(Volume::limit_on_disk);
+    let limits: BTreeMap<_, _> = limits
+        .map(|(name, limit)| (name.to_owned(), limit.to_owned()))
+        .collect();
+    (!limits.is_empty()).then_some(VolumeLimits(limits))
 }
 
 fn empty_resources(pod: &Pod, vm_resource: &str) -> Patch {

@@ -31,6 +31,24 @@ pub(crate) struct Spec {
     pub(crate) init_containers: Vec<Container>,
     /// What the pod says for all of its containers together.
     pub(crate) resources: Option<Resources>,
+    #[serde(default, deserialize_with = "null_is_empty")]
+    pub(crate) volumes: Vec<Volume>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Volume {
+    #[serde(default)]
+    name: String,
+    empty_dir: Option<EmptyDir>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct EmptyDir {
+    /// Nothing, or an empty text, for a disk.
+    medium: Option<String>,
+    size_limit: Option<QuantityText>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -68,6 +86,16 @@ impl Pod {
 
     pub(crate) fn annotation(&self, key: &str) -> Option<&str> {
         self.metadata.annotations.as_ref()?.get(key).map(String::as_str)
+    }
+}
+
+impl Volume {
+    /// Name and limit of an emptyDir on disk that has one. What is in memory has its limit from the kubelet.
+    pub(crate) fn limit_on_disk(&self) -> Option<(&str, &str)> {
+        let empty_dir = self.empty_dir.as_ref()?;
+        let limit = empty_dir.size_limit.as_ref()?;
+        let is_on_disk = empty_dir.medium.as_deref().is_none_or(str::is_empty);
+        is_on_disk.then_some((&self.name, &limit.0))
     }
 }
 

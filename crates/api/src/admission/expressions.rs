@@ -312,6 +312,11 @@ pub(super) fn conclusions() -> Vec<(String, String)> {
         ),
         named("vmTexts", vm.join(" + ")),
         named(
+            "volumeTexts",
+            r#"(has(object.spec.volumes) ? object.spec.volumes : []).filter(v, has(v.emptyDir) && has(v.emptyDir.sizeLimit) && !(has(v.emptyDir.medium) && v.emptyDir.medium != "")).map(v, "\"" + v.name + "\":\"" + string(v.emptyDir.sizeLimit) + "\"").sort()"#
+                .to_owned(),
+        ),
+        named(
             "resources",
             format!(
                 r#"((size(variables.containerTexts) > 0 ? ["\"containers\":{{" + variables.containerTexts.join(",") + "}}"] : []) + (variables.podEntry[0] != "" || variables.podEntry[1] != "" ? ["\"pod\":" + {}] : []) + (size(variables.vmTexts) > 0 ? ["\"vm\":{{" + variables.vmTexts.join(",") + "}}"] : [])).join(",")"#,
@@ -358,6 +363,7 @@ pub(super) fn patches(vm: &str) -> String {
             &format!("variables.{word}Set"),
         )
     });
+    let volumes = r#""{" + variables.volumeTexts.join(",") + "}""#;
     let resources = r#"("{" + variables.resources + "}")"#;
     let parts = [
         format!(
@@ -366,12 +372,13 @@ pub(super) fn patches(vm: &str) -> String {
         emptied("containers", "object.spec.containers"),
         emptied("initContainers", "(has(object.spec.initContainers) ? object.spec.initContainers : [])"),
         r#"(has(object.spec.resources) ? [JSONPatch{op: "remove", path: "/spec/resources"}] : [])"#.to_owned(),
-        r#"(!has(object.metadata.annotations) && variables.resources != "" ? [JSONPatch{op: "add", path: "/metadata/annotations", value: {}}] : [])"#.to_owned(),
+        r#"(!has(object.metadata.annotations) && (variables.resources != "" || size(variables.volumeTexts) > 0) ? [JSONPatch{op: "add", path: "/metadata/annotations", value: {}}] : [])"#.to_owned(),
         annotate(
             annotations::RESOURCES,
             resources,
             &format!(r#"{resources} != variables.kept && (variables.resources != "" || variables.kept != "")"#),
         ),
+        annotate(annotations::VOLUMES, volumes, "size(variables.volumeTexts) > 0"),
         sizes.join(" + "),
     ];
     parts.join(" + ")

@@ -124,6 +124,12 @@ fn folder(storage: &Storage, target: &Path, space: Space) -> Result<(), GuestErr
     let place = space.volume(name);
     if !place.exists() {
         fs::create_dir_all(&place).map_err(GuestError::file("make", &place))?;
+        if let Some(bytes) = size(storage)? {
+            // One that could not be limited must not be found by the next try.
+            space
+                .limit(&place, bytes)
+                .inspect_err(|_| drop(fs::remove_dir(&place)))?;
+        }
         let mode = storage
             .options
             .iter()
@@ -140,6 +146,21 @@ fn folder(storage: &Storage, target: &Path, space: Space) -> Result<(), GuestErr
         return Ok(());
     }
     mount_bind(&place, target).map_err(|error| GuestError::file("mount", target)(error.into()))
+}
+
+/// How many bytes a folder may take, where that is said.
+fn size(storage: &Storage) -> Result<Option<u64>, GuestError> {
+    let option = storage
+        .options
+        .iter()
+        .find_map(|option| option.strip_prefix("size="));
+    let invalid = |text: &str| GuestError::Invalid {
+        field: "storages.options",
+        problem: format!("size={text} is no number of bytes"),
+    };
+    option
+        .map(|text| text.parse().map_err(|_| invalid(text)))
+        .transpose()
 }
 
 fn is_same(left: &Path, right: &Path) -> io::Result<bool> {

@@ -34,8 +34,8 @@ const SEED_BLOCKS_LIMIT: usize = 64;
 /// `/dev`. Nobody asks when something was last read.
 const FLAGS: MountFlags = MountFlags::NOATIME.union(MountFlags::NODEV);
 /// What is deleted is given back to whoever lends the disk. Nothing waits for the disk to have written: it ends with the
-/// VM. After an error in its structure the file system only reads.
-const OPTIONS: &std::ffi::CStr = c"discard,nobarrier,errors=remount-ro";
+/// VM. After an error in its structure the file system only reads. Folders may have a limit.
+const OPTIONS: &std::ffi::CStr = c"discard,nobarrier,errors=remount-ro,prjquota";
 
 /// Tables of inodes need not be cleared, since none is read before it is used. With this option from the beginning, growing
 /// would clear each; without it afterwards, the kernel would in the background.

@@ -9,15 +9,19 @@
 mod disk;
 mod file_system;
 mod guard;
+mod quota;
 mod unsafe_partition;
+mod unsafe_quota;
 mod unsafe_resize;
 
 use std::{
+    ffi::CString,
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
+use rustix::mount::{MountFlags, mount};
 use tokio::sync::watch;
 
 use crate::{boot::Platform, container::ContainerId, error::GuestError};
@@ -33,13 +37,18 @@ pub(crate) struct Scratch {
 #[derive(Clone)]
 enum Phase {
     Preparing,
-    Ready,
+    Ready(Space),
     Unusable(Arc<GuestError>),
 }
 
-/// Scratch space that can be used.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Space(());
+/// Scratch space that can be used, by what it is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Space {
+    /// A disk of the VM's own.
+    Disk,
+    /// The VM's memory, or a folder of who lends the kernel.
+    Folder,
+}
 
 /// What makes scratch space ready, once.
 pub(crate) struct Preparation {
@@ -57,7 +66,7 @@ impl Preparation {
                 tracing::error!("{}", error.chain());
             }
             self.phase.send_replace(match result {
-                Ok(()) => Phase::Ready,
+                Ok(space) => Phase::Ready(space),
                 Err(error) => Phase::Unusable(Arc::new(error)),
             });
         });
@@ -85,7 +94,7 @@ impl Scratch {
             .await
             .map(|phase| phase.clone());
         match phase {
-            Ok(Phase::Ready) => Ok(Space(())),
+            Ok(Phase::Ready(space)) => Ok(space),
             Ok(Phase::Unusable(error)) => Err(GuestError::Scratch(error)),
             Ok(Phase::Preparing) | Err(_) => Err(GuestError::System {
                 action: "prepare scratch space",
@@ -110,6 +119,18 @@ impl Space {
     pub(crate) fn volume(self, name: &Path) -> PathBuf {
         Path::new(FOLDER).join("volumes").join(name)
     }
+
+    /// Lets the folder `place`, which is empty, take no more than `bytes`, with all that comes to be in it.
+    pub(crate) fn limit(self, place: &Path, bytes: u64) -> Result<(), GuestError> {
+        match self {
+            Self::Disk => quota::limit(place, bytes),
+            Self::Folder => {
+                let options = CString::new(format!("size={bytes}")).expect("a number has no NUL");
+                mount("tmpfs", place, "tmpfs", MountFlags::NODEV, options.as_c_str())
+                    .map_err(|error| GuestError::file("mount", place)(error.into()))
+            }
+        }
+    }
 }
 
 /// Removes what a container wrote, if there is any.
@@ -125,15 +146,15 @@ fn container(id: &ContainerId) -> PathBuf {
     Path::new(FOLDER).join("containers").join(id.as_str())
 }
 
-fn prepare(platform: Platform) -> Result<(), GuestError> {
+fn prepare(platform: Platform) -> Result<Space, GuestError> {
     fs::create_dir_all(FOLDER).map_err(GuestError::file("make", FOLDER))?;
     match disk::find(platform)? {
         Some(found) => {
             guard::refuse(&found)?;
             file_system::make(&found.device, Path::new(FOLDER))?;
             tracing::info!("scratch space is on {}", found.device.display());
-            Ok(())
+            Ok(Space::Disk)
         }
-        None => Ok(()),
+        None => Ok(Space::Folder),
     }
 }

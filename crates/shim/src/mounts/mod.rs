@@ -18,11 +18,12 @@ use peerpods_proto::{
     oci::Mount,
     shim_settings::{HostPaths, SHIM_SETTINGS_FILE},
 };
+use peerpods_resources::VolumeLimits;
 use rustix::fs::{StatFs, statfs};
 use sha2::{Digest, Sha256};
 
 use self::origin::Origin;
-use crate::error::Error;
+use crate::{error::Error, limits::invalid_volumes};
 
 /// The only place in the guest where the agent stores copied files.
 const SHARED: &str = "/run/kata-containers/shared/containers";
@@ -94,13 +95,20 @@ enum Access {
 }
 
 impl Plan {
-    pub(crate) fn new(mounts: Vec<Mount>, sandbox: &str, host_paths: HostPaths) -> Result<Self, Error> {
+    pub(crate) fn new(
+        mounts: Vec<Mount>,
+        sandbox: &str,
+        host_paths: HostPaths,
+        limits: &VolumeLimits,
+    ) -> Result<Self, Error> {
         let mut plan = Self::default();
         for mount in mounts {
             match fate(&mount, host_paths)? {
                 Fate::Unchanged => plan.mounts.push(mount),
                 Fate::SharedMemory => plan.mounts.push(bound(&mount, format!("{SANDBOX}/shm"))),
-                Fate::EmptyDir { volume, inner } => plan.empty_dir(&mount, &volume, &inner, sandbox)?,
+                Fate::EmptyDir { volume, inner } => {
+                    plan.empty_dir(&mount, &volume, &inner, sandbox, limits)?;
+                }
                 Fate::Copied(copied) => plan.copied(&mount, copied, sandbox),
             }
         }
@@ -108,7 +116,14 @@ impl Plan {
     }
 
     /// All containers of the pod compute the same path, so they meet in one directory.
-    fn empty_dir(&mut self, mount: &Mount, volume: &Path, inner: &Path, sandbox: &str) -> Result<(), Error> {
+    fn empty_dir(
+        &mut self,
+        mount: &Mount,
+        volume: &Path,
+        inner: &Path,
+        sandbox: &str,
+        limits: &VolumeLimits,
+    ) -> Result<(), Error> {
         let inspected = |path: &Path| fs::metadata(path).map_err(Error::file("inspect the emptyDir", path));
         let metadata = inspected(volume)?;
         let name = volume.file_name().unwrap_or_default().to_string_lossy();
@@ -117,7 +132,11 @@ impl Plan {
         let storage = if information.f_type == TMPFS {
             memory(&name, &metadata, &information)
         } else {
-            folder(format!("{SHARED}/{sandbox}/rootfs/local/{name}"), &metadata)
+            let mut folder = folder(format!("{SHARED}/{sandbox}/rootfs/local/{name}"), &metadata);
+            let limit = limits.bytes(&name).map_err(invalid_volumes)?;
+            // A stock guest does not know it, and leaves it.
+            folder.options.extend(limit.map(|bytes| format!("size={bytes}")));
+            folder
         };
         let mut place = storage.mount_point.clone();
         self.storages.push(storage);

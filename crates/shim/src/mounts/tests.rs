@@ -15,7 +15,7 @@ fn bind(source: &Path, destination: &str) -> Mount {
 }
 
 fn plan(mounts: Vec<Mount>) -> Result<Plan, Error> {
-    Plan::new(mounts, "pod", HostPaths::Copy)
+    Plan::new(mounts, "pod", HostPaths::Copy, &VolumeLimits::default())
 }
 
 fn folder_of(root: &tempfile::TempDir, name: &str) -> PathBuf {
@@ -45,6 +45,28 @@ fn an_empty_dir_has_the_mode_and_group_of_the_nodes() {
     fs::set_permissions(&volume, fs::Permissions::from_mode(0o2777)).unwrap();
     let plan = plan(vec![bind(&volume, "/one")]).unwrap();
     assert_eq!(plan.storages[0].options, ["mode=2777", "fsgid=2000"]);
+}
+
+#[test]
+fn an_empty_dir_has_the_size_that_its_pod_allows() {
+    let root = tempfile::tempdir().unwrap();
+    let volume = folder_of(&root, "volumes/kubernetes.io~empty-dir/work");
+    let planned = |limits: &str| {
+        let limits = VolumeLimits::parse(limits).unwrap();
+        Plan::new(vec![bind(&volume, "/one")], "pod", HostPaths::Copy, &limits)
+    };
+    let options = &planned(r#"{"work":"1Mi"}"#).unwrap().storages[0].options;
+    assert!(options.contains(&"size=1048576".to_owned()), "{options:?}");
+    let options = &planned(r#"{"other":"1Mi"}"#).unwrap().storages[0].options;
+    assert!(
+        !options.iter().any(|option| option.starts_with("size=")),
+        "{options:?}"
+    );
+    let refused = planned(r#"{"work":"much"}"#).unwrap_err().to_string();
+    assert!(
+        refused.contains("volume work: \"much\" is not a quantity"),
+        "{refused}"
+    );
 }
 
 #[test]
@@ -99,7 +121,13 @@ fn files_of_the_node_can_be_read_or_are_refused() {
     assert_eq!(copied.copies.len(), 1);
     assert!(copied.mounts[0].options.contains(&"ro".to_owned()));
     assert!(!copied.mounts[0].options.contains(&"rw".to_owned()));
-    let refused = Plan::new(vec![bind(&file, "/data")], "pod", HostPaths::Refuse).unwrap_err();
+    let refused = Plan::new(
+        vec![bind(&file, "/data")],
+        "pod",
+        HostPaths::Refuse,
+        &VolumeLimits::default(),
+    )
+    .unwrap_err();
     assert!(refused.chain().contains("HOST_PATHS"), "{}", refused.chain());
 }
 

@@ -91,7 +91,12 @@ fn a_vm_that_cannot_be_made_leaves_no_peer_pod() {
 fn an_administrator_sees_by_metrics_what_vms_there_are_and_how_long_they_took() {
     let bed = Bed::connect();
     let before = vm_starts(&bed);
-    let pod = PodBuilder::new("measured", Runtime::PeerPod, vec![container("main", "sleep 1000")]).start(&bed);
+    let pod = PodBuilder::new(
+        "measured",
+        Runtime::PeerPod,
+        vec![container("main", "sleep 1000")],
+    )
+    .start(&bed);
     let figures = figures(&bed);
     assert!(vm_starts(&bed) > before, "{figures}");
     assert!(

@@ -117,3 +117,44 @@ fn a_container_that_starts_again_leaves_the_pods_disk_as_it_was() {
     let used: u64 = pod.shell("df -m /disk | awk 'END { print $3 }'").parse().unwrap();
     assert!(used < 50, "{used} MiB are in use");
 }
+
+/// As the webhook leaves a pod: the runtime is not told what the pod says of its volumes. Where the kubelet would evict the
+/// pod some time after, a write beyond the limit fails at once.
+#[test]
+fn an_empty_dir_on_disk_is_no_larger_than_its_limit() {
+    let bed = Bed::connect();
+    let mounts = json!([
+        {"name": "small", "mountPath": "/small"},
+        {"name": "large", "mountPath": "/large"},
+        {"name": "small", "mountPath": "/part", "subPath": "part"},
+    ]);
+    let pod = PodBuilder::new(
+        "limited",
+        Runtime::PeerPod,
+        vec![with_mounts("sleep 1000", mounts)],
+    )
+    .annotation("kata.peerpods.io/volumes", r#"{"small":"16Mi"}"#)
+    .spec(
+        "volumes",
+        json!([{"name": "small", "emptyDir": {"sizeLimit": "16Mi"}}, {"name": "large", "emptyDir": {}}]),
+    )
+    .start(&bed);
+    assert_eq!(pod.shell("df -m /small | awk 'END { print $2 }'"), "16");
+    let write = |path: &str, mebibytes: u32| {
+        pod.exec(&[
+            "sh",
+            "-c",
+            &format!("dd if=/dev/zero of={path} bs=1M count={mebibytes}"),
+        ])
+    };
+    assert_eq!(write("/small/fits", 8).code, 0);
+    let refused = write("/small/more", 16);
+    assert_ne!(refused.code, 0);
+    assert!(refused.stderr.contains("quota exceeded"), "{}", refused.stderr);
+    pod.shell("rm /small/more");
+    // A part of the volume is of the volume's size, and the limit of one is not another's.
+    assert_ne!(write("/part/more", 16).code, 0);
+    assert_eq!(write("/large/more", 32).code, 0);
+    pod.shell("rm /part/more /small/fits");
+    assert_eq!(write("/part/more", 12).code, 0);
+}

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 use peerpods_api::names::{VM_RESOURCE, annotations};
-use peerpods_resources::{ContainerResources, PodResources, Quantity};
+use peerpods_resources::{ContainerResources, PodResources, Quantity, VolumeLimits};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -22,6 +22,9 @@ pub(crate) struct Case {
     pub(crate) outcome: Outcome,
     /// The containers' resources that are kept, where they are not those of `pod`.
     kept: Option<BTreeMap<String, ContainerResources>>,
+    /// How large volumes may become, in bytes.
+    #[serde(default)]
+    volumes: BTreeMap<String, u64>,
 }
 
 /// What becomes of a pod.
@@ -129,6 +132,7 @@ impl Case {
                 self.check_resources(after);
                 self.check_size(after, size);
                 self.check_kept(before, after);
+                self.check_volumes(after);
             }
         }
     }
@@ -159,6 +163,17 @@ impl Case {
                 .map(|value| value.as_str().map_or(value.to_string(), str::to_owned));
             assert_eq!(found, wanted.as_deref(), "{}: {annotation}", self.case);
         }
+    }
+
+    #[track_caller]
+    fn check_volumes(&self, after: &Value) {
+        let text = after["metadata"]["annotations"][annotations::VOLUMES].as_str();
+        let limits = text.map_or_else(VolumeLimits::default, |text| {
+            VolumeLimits::parse(text).unwrap_or_else(|error| panic!("{}: {error}", self.case))
+        });
+        let bytes = |name: &String| limits.bytes(name).expect("a kept quantity is one").unwrap_or(0);
+        let found: BTreeMap<_, _> = limits.0.keys().map(|name| (name.clone(), bytes(name))).collect();
+        assert_eq!(found, self.volumes, "{}", self.case);
     }
 
     /// The annotation has what the containers had, whatever the notation.
@@ -258,6 +273,7 @@ fn without_ours(pod: &Value) -> Value {
     if let Some(all) = metadata["annotations"].as_object_mut() {
         all.retain(|key, _| {
             key != annotations::RESOURCES
+                && key != annotations::VOLUMES
                 && key
                     .strip_prefix(annotations::HYPERVISOR)
                     .is_none_or(|end| !end.starts_with("default_"))
