@@ -31,7 +31,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "peerpods-provider-aws",
         &["peerpods-aws", "peerpods-error", "peerpods-provider"],
     ),
-    ("peerpods-provider-qemu", &["peerpods-provider"]),
+    ("peerpods-provider-qemu", &["peerpods-error", "peerpods-provider"]),
     (
         "peerpods-provider-namespaces",
         &["peerpods-error", "peerpods-provider"],
