@@ -52,6 +52,7 @@ fn link_config(lease: &Lease) -> LinkConfig {
         },
         gateway: lease.router.map(IpAddr::V4),
         mtu: lease.mtu.map_or(DEFAULT_MTU, u32::from),
+        mac: None,
     }
 }
 
