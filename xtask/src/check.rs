@@ -2,6 +2,7 @@
 
 mod crds;
 mod directions;
+mod policies;
 mod tidy;
 mod what_works;
 
@@ -15,7 +16,8 @@ use crate::{
 /// Writes everything that is generated and kept with the sources.
 pub(crate) fn write_generated() -> Result<()> {
     what_works::write()?;
-    crds::write()
+    crds::write()?;
+    policies::write()
 }
 
 /// Formatting, lints, dependencies and their directions, and the rules of the house.
@@ -29,7 +31,8 @@ pub(crate) fn check() -> Result<()> {
     step("rules of the house", tidy::check)?;
     step("generated documents", || {
         what_works::check()?;
-        crds::check()
+        crds::check()?;
+        policies::check()
     })?;
     // The two steps after this one look at the dependencies of every platform, which no build here downloads.
     step("dependencies, of every platform", || {

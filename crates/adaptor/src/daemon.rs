@@ -101,7 +101,9 @@ async fn run(settings: Settings) -> Result<(), Fatal> {
     let directories = directories.map_err(Fatal::of("use the settings"))?;
     let journal = Journal::open(&settings.journal_dir).map_err(Fatal::of("open the journal"))?;
     let metrics = Arc::new(Metrics::default());
-    let provider = provider::choose(&settings).map_err(Fatal::of("set up the provider"))?;
+    let provider = provider::choose(&settings)
+        .await
+        .map_err(Fatal::of("set up the provider"))?;
     let provider: Arc<dyn Provider> = Arc::new(Measured::new(provider, metrics.clone()));
     let limits = Limits {
         boot: settings.proxy_timeout,

@@ -3,6 +3,7 @@
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use peerpods_provider::{Provider, ProviderError};
+use peerpods_provider_aws::{AwsArguments, AwsProvider, Timing};
 use peerpods_provider_namespaces::{NamespacesProvider, NamespacesSettings};
 use peerpods_provider_qemu::{QemuProvider, QemuSettings, ScratchSettings};
 
@@ -25,8 +26,13 @@ async fn keep_prepared(provider: Arc<QemuProvider>) {
 }
 
 /// Makes the provider; a setting that contradicts another is an error now, not with the first pod.
-pub(crate) fn choose(settings: &Settings) -> Result<Arc<dyn Provider>, ProviderError> {
+pub(crate) async fn choose(settings: &Settings) -> Result<Arc<dyn Provider>, ProviderError> {
     match settings.cloud_provider {
+        CloudProvider::Aws => {
+            let settings = AwsArguments::from_environment().parse();
+            let settings = settings.map_err(|error| ProviderError::InvalidRequest(error.to_string()))?;
+            Ok(Arc::new(AwsProvider::connect(settings, Timing::default()).await?))
+        }
         CloudProvider::Qemu => {
             let arguments = settings.qemu.clone();
             let directory = arguments.scratch_dir;

@@ -23,7 +23,7 @@ use crate::{credentials::ImagePullSecrets, peer_pods::PeerPodObjects};
 /// provider, and connects the pods' network with them. Every VM is in its journal before it is launched: killed and
 /// started again it takes up all that lives, and pods notice nothing.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "cloud-api-adaptor", version)]
+#[command(name = "cloud-api-adaptor", version, after_help = AWS_HELP)]
 pub(crate) struct Settings {
     /// Where VMs run.
     #[arg(long, env = "CLOUD_PROVIDER", value_enum, default_value_t = CloudProvider::Qemu)]
@@ -98,6 +98,30 @@ pub(crate) struct Settings {
     pub(crate) namespaces: NamespacesArguments,
 }
 
+/// The settings of the provider `aws`, which are those of today's ConfigMap and Secret and have no flags.
+const AWS_HELP: &str = "\
+Provider aws, by variables:
+  PODVM_AMI_ID               The VM image; required
+  PODVM_INSTANCE_TYPE        The type for pods that ask for nothing [default: m6a.large]
+  PODVM_INSTANCE_TYPES       Further types that pods may get, separated by commas; each gets the cheapest that fits
+  PODVM_INSTANCE_PRICES      A file with TYPE,DOLLARS on each line, instead of the table of this program
+  AWS_REGION                 [default: the worker's]
+  AWS_SUBNET_ID              Subnets, separated by commas and tried in this order [default: the worker's]
+  AWS_SG_IDS                 Security groups, separated by commas [default: the worker's]
+  AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_PROFILE, AWS_ROLE_ARN, AWS_WEB_IDENTITY_TOKEN_FILE
+                             Credentials [default: EKS Pod Identity, else the worker's role]
+  ROOT_VOLUME_SIZE           GiB; the image's size where that is more [default: 30]
+  ROOT_VOLUME_KMS_KEY        Encrypts root volumes [default: the account's key for EBS]
+  USE_PUBLIC_IP              Reach VMs by public addresses [default: false]
+  TAGS                       KEY=VALUE,KEY=VALUE for instances, volumes and interfaces
+  DISABLECVM                 false for confidential VMs (AMD SEV-SNP) [default: true]
+  PODVM_INSTANCE_PROFILE     The role of VMs, by name or ARN [default: none]
+  SSH_KP_NAME                A key pair, for images that use one
+  PODVM_PLACEMENT_GROUP, PODVM_TENANCY (default, dedicated, host), PODVM_HOST_ID, PODVM_HOST_RESOURCE_GROUP
+  USE_PODVM_LAUNCHTEMPLATE, PODVM_LAUNCHTEMPLATE_NAME [default: false, kata]
+  AWS_ENDPOINT_URL, AWS_ENDPOINT_URL_EC2, AWS_EC2_METADATA_SERVICE_ENDPOINT
+                             Other addresses than AWS's own";
+
 /// A pool of more VMs than a node has pods is a slip of the finger, and an expensive one.
 const WARM_VMS_LIMIT: usize = 250;
 
@@ -143,6 +167,8 @@ fn peer_pods() -> impl TypedValueParser<Value = PeerPodObjects> {
 /// The providers of this build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum CloudProvider {
+    /// EC2 instances.
+    Aws,
     /// QEMU processes on this node itself.
     Qemu,
     /// No VMs: guests in namespaces of this node, isolated by nothing. For benchmarks and tests only.
@@ -153,6 +179,7 @@ impl CloudProvider {
     /// The name by which it is set, and by which PeerPods tell it.
     pub(crate) fn name(self) -> &'static str {
         match self {
+            Self::Aws => "aws",
             Self::Qemu => "qemu",
             Self::Namespaces => "namespaces",
         }

@@ -7,7 +7,7 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use tokio::time::timeout;
 
 use crate::{
-    AwsError, AwsSettings, Ebs, Ec2, Pace, Region,
+    AwsError, AwsSettings, Ebs, Ec2, Metadata, Pace, Region,
     budget::Budget,
     credentials::CredentialsCache,
     endpoint::{self, Service},
@@ -42,12 +42,7 @@ impl Aws {
         let config = load(settings).await?;
         let region = match &settings.region {
             Some(region) => region.clone(),
-            None => config
-                .region()
-                .ok_or(AwsError::NoRegion)?
-                .as_ref()
-                .parse()
-                .map_err(AwsError::Region)?,
+            None => find_region(settings, &config).await?,
         };
         let provider = match settings.credentials.clone() {
             Some(keys) => Some(SharedCredentialsProvider::new(keys.into_inner())),
@@ -103,6 +98,16 @@ impl Aws {
             None => service.of_region(&self.region),
         }
     }
+}
+
+/// The region of the environment, the profile or the instance.
+async fn find_region(settings: &AwsSettings, config: &SdkConfig) -> Result<Region, AwsError> {
+    let found = match config.region().map(AsRef::as_ref) {
+        // A key that was emptied in a ConfigMap keeps `aws-config` from asking the instance.
+        Some("") => Metadata::new(settings)?.get("placement/region").await?,
+        found => found.map(str::to_owned),
+    };
+    found.ok_or(AwsError::NoRegion)?.parse().map_err(AwsError::Region)
 }
 
 async fn load(settings: &AwsSettings) -> Result<SdkConfig, AwsError> {

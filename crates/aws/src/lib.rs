@@ -27,6 +27,7 @@ mod exchange;
 mod http_client;
 pub mod limits;
 mod metadata;
+pub mod policy;
 mod refusal;
 mod settings;
 

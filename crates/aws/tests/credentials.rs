@@ -166,6 +166,19 @@ fn the_role_and_region_of_the_node() {
 }
 
 #[test]
+fn what_is_empty_is_not_set() {
+    let server = HttpServer::start(surroundings);
+    let answer = answer(&[
+        ("AWS_ACCESS_KEY_ID", ""),
+        ("AWS_SECRET_ACCESS_KEY", ""),
+        ("AWS_REGION", ""),
+        ("AWS_EC2_METADATA_SERVICE_ENDPOINT", &server.url()),
+        ("AWS_ENDPOINT_URL", &server.url()),
+    ]);
+    assert_eq!(answer, asked("AKIDOFROLE", "us-west-2", "session"));
+}
+
+#[test]
 fn a_profile_of_the_shared_files() {
     let server = HttpServer::start(surroundings);
     let folder = tempfile::tempdir().unwrap();

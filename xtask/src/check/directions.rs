@@ -45,6 +45,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "peerpods-probes",
             "peerpods-proto",
             "peerpods-provider",
+            "peerpods-provider-aws",
             "peerpods-provider-namespaces",
             "peerpods-provider-qemu",
             "peerpods-tunnel",

@@ -197,6 +197,11 @@ impl Provider for AwsProvider {
 }
 
 impl Place {
+    async fn has_ended(&self, id: &InstanceId) -> Result<bool, ProviderError> {
+        let shown = self.shown(id, Instant::now()).await?;
+        Ok(shown.is_none_or(|view| view.existence() == Existence::Ended))
+    }
+
     /// Asks EC2 to end the instance; answers whether there was one.
     async fn ask_for_end(&self, id: &InstanceId) -> Result<bool, ProviderError> {
         let mut parameters = Parameters::new();
@@ -210,8 +215,11 @@ impl Place {
                 Ok(_) => return Ok(true),
                 Err(error) => error,
             };
-            if error.refusal() != Some(RefusalKind::NotFound) {
-                return Err(during("terminate", id)(error));
+            match error.refusal() {
+                Some(RefusalKind::NotFound) => {}
+                // A policy permits it by tags, which an instance loses some time after its end.
+                Some(RefusalKind::Denied) if self.has_ended(id).await? => return Ok(false),
+                _ => return Err(during("terminate", id)(error)),
             }
             if self.launches.is_visible(self.launches.launched(id)) {
                 return Ok(false);

@@ -76,6 +76,20 @@ async fn an_end_that_is_not_permitted_is_no_end() {
 }
 
 #[tokio::test]
+async fn what_has_ended_need_not_be_permitted_to_end() {
+    let Some(bed) = Bed::start(&[]).await else { return };
+    let provider = bed.connect(HURRY).await;
+    let instance = provider.launch(&request("tagless", "node-a")).await.unwrap();
+    bed.emulator.terminate(instance.id.as_str());
+    // The policy goes by tags, and they are gone.
+    bed.emulator.set_faults(|request| {
+        let protected = request.action == "TerminateInstances";
+        protected.then_some(Fault::Refuse(403, "UnauthorizedOperation"))
+    });
+    provider.terminate(&instance.id).await.unwrap();
+}
+
+#[tokio::test]
 async fn all_vms_of_a_node_are_looked_at_together() {
     let Some(bed) = Bed::start(&[]).await else { return };
     // Nothing is stale during the test.

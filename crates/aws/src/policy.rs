@@ -1,0 +1,155 @@
+//! IAM policies, written from the calls that a program makes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use crate::{Action, EbsAction};
+
+/// The tag that everything of this project's carries; its value is the cluster's id.
+const CLUSTER_TAG: &str = "kata.peerpods.io/cluster";
+
+/// What a launch touches of what is there already. Without conditions: none of it is this project's own.
+const USED_BY_LAUNCHES: [&str; 9] = [
+    "image",
+    "key-pair",
+    "launch-template",
+    "placement-group",
+    "dedicated-host",
+    "security-group",
+    "snapshot",
+    "subnet",
+    "group",
+];
+
+/// What a launch makes.
+const MADE_BY_LAUNCHES: [&str; 3] = ["instance", "network-interface", "volume"];
+
+/// On what an action is permitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Scope {
+    /// Actions that only look, and know no resources.
+    Look,
+    /// Launches, of what carries a cluster's tag from the beginning.
+    Launch,
+    /// What carries a cluster's tag.
+    Ours,
+    /// Images and snapshots, which a person publishes for an account.
+    Images,
+}
+
+impl Scope {
+    fn of(action: Action) -> Self {
+        match action {
+            Action::DescribeInstances
+            | Action::DescribeInstanceTypes
+            | Action::DescribeImages
+            | Action::DescribeSnapshots => Self::Look,
+            Action::RunInstances => Self::Launch,
+            Action::TerminateInstances | Action::GetConsoleOutput | Action::CreateTags => Self::Ours,
+            Action::RegisterImage
+            | Action::DeregisterImage
+            | Action::CopyImage
+            | Action::ModifyImageAttribute
+            | Action::DeleteSnapshot
+            | Action::ModifySnapshotAttribute => Self::Images,
+        }
+    }
+
+    fn statements(self, actions: &BTreeSet<String>) -> Vec<Value> {
+        match self {
+            Self::Look => vec![json!({
+                "Sid": "Look", "Effect": "Allow", "Action": actions, "Resource": "*",
+            })],
+            Self::Launch => vec![
+                json!({
+                    "Sid": "LaunchFrom", "Effect": "Allow", "Action": actions,
+                    "Resource": USED_BY_LAUNCHES.map(arn),
+                }),
+                json!({
+                    "Sid": "LaunchWithTags", "Effect": "Allow", "Action": actions,
+                    "Resource": MADE_BY_LAUNCHES.map(arn),
+                    "Condition": {"StringLike": {format!("aws:RequestTag/{CLUSTER_TAG}"): "*"}},
+                }),
+                json!({
+                    "Sid": "TagLaunches", "Effect": "Allow", "Action": ["ec2:CreateTags"],
+                    "Resource": MADE_BY_LAUNCHES.map(arn),
+                    "Condition": {"StringEquals": {"ec2:CreateAction": "RunInstances"}},
+                }),
+            ],
+            Self::Ours => vec![json!({
+                "Sid": "Ours", "Effect": "Allow", "Action": actions,
+                "Resource": MADE_BY_LAUNCHES.map(arn),
+                "Condition": {"StringLike": {format!("aws:ResourceTag/{CLUSTER_TAG}"): "*"}},
+            })],
+            Self::Images => vec![json!({
+                "Sid": "Images", "Effect": "Allow", "Action": actions, "Resource": "*",
+            })],
+        }
+    }
+}
+
+fn arn(kind: &str) -> String {
+    match kind {
+        "group" => "arn:*:resource-groups:*:*:group/*".to_owned(),
+        kind => format!("arn:*:ec2:*:*:{kind}/*"),
+    }
+}
+
+/// The least that a program needs which makes these calls: an IAM policy document.
+///
+/// Conditions have `*` where the cluster's id narrows them further. A role for VMs needs `iam:PassRole` beside it.
+pub fn policy(actions: &[Action], ebs_actions: &[EbsAction]) -> Value {
+    let mut scopes: BTreeMap<Scope, BTreeSet<String>> = BTreeMap::new();
+    for action in actions {
+        let named = scopes.entry(Scope::of(*action)).or_default();
+        named.insert(format!("ec2:{}", action.name()));
+    }
+    let blocks = ebs_actions.iter().map(|action| format!("ebs:{}", action.name()));
+    let images = scopes.entry(Scope::Images).or_default();
+    images.extend(blocks);
+    let used = scopes.iter().filter(|(_, actions)| !actions.is_empty());
+    let statements: Vec<Value> = used
+        .flat_map(|(scope, actions)| scope.statements(actions))
+        .collect();
+    json!({"Version": "2012-10-17", "Statement": statements})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_call_is_permitted_and_no_other() {
+        let calls = [
+            Action::RunInstances,
+            Action::TerminateInstances,
+            Action::DescribeInstances,
+        ];
+        let document = policy(&calls, &[]).to_string();
+        for call in calls {
+            assert!(document.contains(&format!("\"ec2:{}\"", call.name())));
+        }
+        assert!(!document.contains("RegisterImage") && !document.contains("Sid\":\"Images"));
+    }
+
+    #[test]
+    fn nothing_is_ended_or_changed_that_is_not_ours() {
+        let document = policy(&[Action::TerminateInstances, Action::CreateTags], &[]);
+        let statements = document["Statement"].as_array().unwrap();
+        assert_eq!(statements.len(), 1);
+        assert_eq!(
+            statements[0]["Condition"]["StringLike"]["aws:ResourceTag/kata.peerpods.io/cluster"],
+            "*"
+        );
+    }
+
+    #[test]
+    fn snapshots_are_written_block_by_block() {
+        let document = policy(&[Action::RegisterImage], &[EbsAction::PutSnapshotBlock]);
+        assert_eq!(
+            document["Statement"][0]["Action"],
+            json!(["ebs:PutSnapshotBlock", "ec2:RegisterImage"])
+        );
+    }
+}
