@@ -16,6 +16,7 @@ mod bootstrap;
 mod cleanup;
 mod command_line;
 mod container;
+mod creations;
 mod credentials;
 mod daemon;
 mod error;

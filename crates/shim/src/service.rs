@@ -122,14 +122,13 @@ impl Task for TaskService {
     }
 
     async fn delete(&self, _: &TtrpcContext, request: DeleteRequest) -> Result<DeleteResponse> {
-        let pid = self.shim.container(&request.id)?.number.get();
-        let exit = self
+        let deleted = self
             .complete(|shim| async move { shim.delete(&request.id, &request.exec_id).await })
             .await?;
         Ok(DeleteResponse {
-            pid,
-            exit_status: exit.status,
-            exited_at: Some(timestamp(exit.at)).into(),
+            pid: deleted.pid,
+            exit_status: deleted.exit.status,
+            exited_at: Some(timestamp(deleted.exit.at)).into(),
             ..Default::default()
         })
     }

@@ -25,6 +25,7 @@ use crate::{
     agent::ProcessId,
     annotations::{Annotations, ContainerKind},
     container::{Container, Description},
+    creations::{Creations, Outcome},
     error::Error,
     events::{Publisher, timestamp},
     hypervisor::Hypervisor,
@@ -48,6 +49,12 @@ enum Machine {
     Ended,
 }
 
+/// A process that was forgotten: its container's number for the runtime, and how it ended.
+pub(crate) struct Deleted {
+    pub(crate) pid: u32,
+    pub(crate) exit: Exit,
+}
+
 /// The shim of one pod.
 pub(crate) struct Shim {
     id: String,
@@ -59,6 +66,7 @@ pub(crate) struct Shim {
     /// What the pod's first container showed of its processes.
     processes_of_pod: OnceLock<Processes>,
     containers: Arc<Mutex<HashMap<String, Arc<Container>>>>,
+    creations: Creations,
     ended: Notify,
 }
 
@@ -73,6 +81,7 @@ impl Shim {
             sandbox: OnceCell::new(),
             processes_of_pod: OnceLock::new(),
             containers: Arc::default(),
+            creations: Creations::default(),
             ended: Notify::new(),
         }
     }
@@ -107,12 +116,16 @@ impl Shim {
     }
 
     pub(crate) async fn create(&self, request: CreateTaskRequest) -> Result<(), Error> {
-        if self.containers().contains_key(&request.id) {
+        let creation = match self.containers().contains_key(&request.id) {
+            false => self.creations.begin(&request.id),
+            true => None,
+        };
+        let Some(creation) = creation else {
             return Err(Error::AlreadyExists {
                 what: "container",
                 id: request.id,
             });
-        }
+        };
         let bundle = Path::new(&request.bundle);
         let spec = spec::load(bundle)?;
         let kind = Annotations(&spec.Annotations).kind()?;
@@ -160,9 +173,41 @@ impl Shim {
             .timeline
             .mark(&format!("container-created {}", container.name));
         let pid = container.number.get();
+        // Whoever gives it up from here on finds it among the containers.
         self.containers().insert(request.id.clone(), Arc::new(container));
+        if creation.end() == Outcome::GivenUp {
+            return Err(self.undo_creation(&request.id, owns_machine).await);
+        }
         self.announce_creation(request, pid);
         Ok(())
+    }
+
+    /// The runtime does not wait for a container any more, and will never ask for its end: nobody but this shim would.
+    async fn undo_creation(&self, id: &str, owns_machine: bool) -> Error {
+        tracing::warn!(
+            container = id,
+            "given up by the runtime while it was being created"
+        );
+        self.containers().remove(id);
+        self.remove_in_guest(id).await;
+        if owns_machine {
+            self.end_sandbox().await;
+        }
+        Error::no_container(id)
+    }
+
+    async fn remove_in_guest(&self, id: &str) {
+        let Some(Ok(agent)) = self.sandbox.get().map(|sandbox| sandbox.agent()) else {
+            return;
+        };
+        if let Err(error) = agent.remove_container(id).await {
+            // Nothing depends on it: what is left goes with the machine.
+            tracing::warn!(
+                container = id,
+                error = error.chain(),
+                "container not removed in the guest"
+            );
+        }
     }
 
     /// Whose processes a container is to see. The pod and its first container have the same number for the runtime; what
@@ -379,37 +424,33 @@ impl Shim {
         }
     }
 
-    /// Forgets a process that has ended; with the first process of a container, the container.
-    pub(crate) async fn delete(&self, id: &str, exec: &str) -> Result<Exit, Error> {
+    /// Forgets a process that has ended; with the first process of a container, the container. One that is still being
+    /// created "does not exist", as runtimes expect, and never will: they ask so when they have given up its creation.
+    pub(crate) async fn delete(&self, id: &str, exec: &str) -> Result<Deleted, Error> {
+        if exec.is_empty() {
+            self.creations.give_up(id);
+        }
         let container = self.container(id)?;
         let process = container.process(exec)?;
         let exit = process.exited()?.unwrap_or_else(|| Exit::now(KILLED_STATUS));
+        let pid = container.number.get();
         if !exec.is_empty() {
             container.remove_exec(exec);
-            return Ok(exit);
+            return Ok(Deleted { pid, exit });
         }
-        if let Ok(agent) = self.sandbox()?.agent()
-            && let Err(error) = agent.remove_container(id).await
-        {
-            // Nothing depends on it: what is left goes with the machine.
-            tracing::warn!(
-                container = id,
-                error = error.chain(),
-                "container not removed in the guest"
-            );
-        }
+        self.remove_in_guest(id).await;
         if !matches!(container.kind, ContainerKind::InSandbox(_)) {
             self.end_sandbox().await;
         }
         self.containers().remove(id);
         self.publisher.publish(TaskDelete {
             container_id: id.to_owned(),
-            pid: container.number.get(),
+            pid,
             exit_status: exit.status,
             exited_at: Some(timestamp(exit.at)).into(),
             ..Default::default()
         });
-        Ok(exit)
+        Ok(Deleted { pid, exit })
     }
 
     /// Ends the machine, if there is one. That it could not be reached is no reason to keep the pod: the

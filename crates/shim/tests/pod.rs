@@ -6,7 +6,7 @@ mod support;
 
 use std::{fs, path::Path, time::Duration};
 
-use containerd_shim_protos::api::{DeleteResponse, ShutdownRequest, StateRequest, Status};
+use containerd_shim_protos::api::{DeleteRequest, DeleteResponse, ShutdownRequest, StateRequest, Status};
 use protobuf::Message;
 use support::{
     Node, PATIENCE,
@@ -17,7 +17,7 @@ use tokio::{
     net::unix::pipe,
     time::timeout,
 };
-use ttrpc::context::with_duration;
+use ttrpc::{Code, context::with_duration};
 
 async fn read_all(mut reader: pipe::Receiver) -> String {
     let mut text = String::new();
@@ -197,6 +197,40 @@ async fn a_container_that_cannot_be_created_names_the_cause() {
     let text = "the virtual machine's agent could not create container app: registry/app:1: manifest unknown";
     assert_eq!(status.message(), text);
     assert!(pod.node.journal.only(&["StopVM"]).is_empty());
+}
+
+/// The kubelet waits two minutes for a container, of which an image may take more.
+#[tokio::test]
+async fn a_creation_that_the_runtime_gave_up_leaves_no_container_and_no_shim() {
+    let pod = Pod::running().await;
+    pod.node.agent.slow.send_replace(true);
+    let file = pod.node.path("file");
+    fs::write(&file, "").unwrap();
+    let bundle = pod.node.bundle("app", &container_spec(&file));
+    let task = pod.task.clone();
+    let request = pod.node.create_request("app", &bundle);
+    let creating = tokio::spawn(async move { task.create(with_duration(PATIENCE), &request).await });
+    pod.node.journal.until("CreateContainer app registry/app:1").await;
+
+    let request = DeleteRequest {
+        id: "app".into(),
+        ..Default::default()
+    };
+    let deleted = pod.task.delete(with_duration(PATIENCE), &request).await;
+    assert!(
+        matches!(deleted, Err(ttrpc::Error::RpcStatus(status)) if status.code() == Code::NOT_FOUND.into())
+    );
+    pod.node.agent.slow.send_replace(false);
+    assert!(creating.await.unwrap().is_err());
+    pod.node.journal.until("RemoveContainer app").await;
+
+    pod.kill("sandbox").await;
+    assert_eq!(pod.delete("sandbox", "").await, 137);
+    pod.task
+        .shutdown(with_duration(PATIENCE), &ShutdownRequest::new())
+        .await
+        .unwrap();
+    pod.until_ended().await;
 }
 
 #[tokio::test]

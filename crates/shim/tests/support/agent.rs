@@ -43,6 +43,8 @@ pub(crate) struct FakeAgent {
     pub refusal: Arc<Mutex<Option<String>>>,
     /// The one whose input nobody takes.
     pub deaf: Arc<Mutex<Option<String>>>,
+    /// Whether containers take as long to be created as this says so.
+    pub slow: Arc<watch::Sender<bool>>,
 }
 
 impl FakeAgent {
@@ -53,6 +55,7 @@ impl FakeAgent {
             containers: Arc::default(),
             refusal: Arc::default(),
             deaf: Arc::default(),
+            slow: Arc::default(),
         }
     }
 
@@ -140,6 +143,8 @@ impl AgentService for FakeAgent {
             "CreateContainer {} {}",
             request.container_id, image.source
         ));
+        // An error means that the test is over.
+        let _ = self.slow.subscribe().wait_for(|slow| !slow).await;
         self.add(&request.container_id, "");
         self.containers.lock().unwrap().push(request);
         Ok(Empty::new())

@@ -8,8 +8,8 @@ use std::{
 
 use containerd_shim_protos::{
     api::{
-        CloseIORequest, CreateTaskRequest, DeleteRequest, ExecProcessRequest, KillRequest, StartRequest,
-        WaitRequest,
+        CloseIORequest, ConnectRequest, CreateTaskRequest, DeleteRequest, ExecProcessRequest, KillRequest,
+        StartRequest, WaitRequest,
     },
     shim_async::TaskClient,
 };
@@ -184,6 +184,21 @@ impl Pod {
     /// A running container without output.
     pub(crate) async fn silent_container(&self) {
         self.create_app("").await;
+    }
+
+    /// Waits until the shim's process is gone: nobody answers any more.
+    pub(crate) async fn until_ended(&self) {
+        let question = ConnectRequest::new();
+        let ended = async {
+            while matches!(
+                self.task.connect(with_duration(PATIENCE), &question).await,
+                Ok(_) | Err(ttrpc::Error::RpcStatus(_))
+            ) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let ended = tokio::time::timeout(PATIENCE, ended).await;
+        ended.expect("a shim that was told to end does so");
     }
 
     async fn create_app(&self, stdout: &str) {
