@@ -48,8 +48,29 @@ pub(crate) fn test() -> Result<()> {
     scenarios.and(soak).and(compatible).and(disruptions)
 }
 
+/// How many sequences of launches and ends a soak makes.
+const SEEDED_RUNS: &str = "1000";
+
 /// `make soak`: the whole of what `test` does in short, on the bed that is up.
 pub(crate) fn soak() -> Result<()> {
+    step(
+        "launches and ends on EC2's emulator while it fails, by many seeds",
+        || {
+            let seeded = [
+                "test",
+                "--package",
+                "peerpods-provider-aws",
+                "--test",
+                "ec2",
+                "--",
+                "seeded",
+                "--nocapture",
+            ];
+            run(cargo(&seeded)
+                .env("PEERPODS_TEST_RUNS", SEEDED_RUNS)
+                .env("PEERPODS_TEST_MOTO", tools::moto()?))
+        },
+    )?;
     let package = ["test", "--package", "peerpods-testkit", "--features", "scenario"];
     let which = ["--test", "soak", "--", "--test-threads", "1", "--nocapture"];
     run(cargo(&[&package[..], &which[..]].concat()).env("PEERPODS_SOAK", "full"))

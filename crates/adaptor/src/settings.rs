@@ -115,6 +115,7 @@ Provider aws, by variables:
   USE_PUBLIC_IP              Reach VMs by public addresses [default: false]
   TAGS                       KEY=VALUE,KEY=VALUE for instances, volumes and interfaces
   DISABLECVM                 false for confidential VMs (AMD SEV-SNP) [default: true]
+  PODVM_SPOT                 Spot instances where there are any, else on demand [default: false]
   PODVM_INSTANCE_PROFILE     The role of VMs, by name or ARN [default: none]
   SSH_KP_NAME                A key pair, for images that use one
   PODVM_PLACEMENT_GROUP, PODVM_TENANCY (default, dedicated, host), PODVM_HOST_ID, PODVM_HOST_RESOURCE_GROUP

@@ -43,6 +43,6 @@ pub use actions::ACTIONS;
 pub use provider::AwsProvider;
 pub use settings::{
     AwsArguments, AwsProviderSettings, ConfidentialVm, InstanceProfile, InvalidSetting, InvalidSettings,
-    LaunchTemplate, Tenancy,
+    LaunchTemplate, Market, Tenancy,
 };
 pub use timing::Timing;

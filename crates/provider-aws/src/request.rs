@@ -28,6 +28,14 @@ pub(crate) struct Candidate {
     pub(crate) instance_type: Option<String>,
     /// None leaves it to the launch template.
     pub(crate) subnet: Option<String>,
+    pub(crate) bought: Bought,
+}
+
+/// What one launch buys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bought {
+    OnDemand,
+    Spot,
 }
 
 /// Checks what EC2 would refuse, before it is asked.
@@ -66,6 +74,19 @@ pub(crate) fn run_instances(
         // One hop reaches the VM's own processes, and none in a network namespace behind it.
         .set("MetadataOptions.HttpPutResponseHopLimit", 1)
         .set_some("InstanceType", candidate.instance_type.as_ref());
+    match candidate.bought {
+        Bought::OnDemand => {}
+        Bought::Spot => {
+            parameters
+                .set("InstanceMarketOptions.MarketType", "spot")
+                // Without a request behind it that would launch another one, which nobody knows of.
+                .set("InstanceMarketOptions.SpotOptions.SpotInstanceType", "one-time")
+                .set(
+                    "InstanceMarketOptions.SpotOptions.InstanceInterruptionBehavior",
+                    "terminate",
+                );
+        }
+    }
     set_tags(&mut parameters, settings, request)?;
     set_root_volume(&mut parameters, settings, image);
     match &settings.launch_template {
@@ -189,7 +210,7 @@ fn set_machine(parameters: &mut Parameters, settings: &AwsProviderSettings) {
 pub(crate) fn description(settings: &AwsProviderSettings, attachment: &Attachment, shape: &Shape) -> String {
     let image = shape.image.as_ref().unwrap_or(&settings.image);
     format!(
-        "{image} in {attachment:?}, {:?}, {:?}, {} GiB {:?}, {:?}, {:?}, {:?}, {:?}, {:?}",
+        "{image} in {attachment:?}, {:?}, {:?}, {} GiB {:?}, {:?}, {:?}, {:?}, {:?}, {:?}, {:?}",
         settings.reached,
         settings.key_name,
         settings.root_volume_gib,
@@ -199,5 +220,6 @@ pub(crate) fn description(settings: &AwsProviderSettings, attachment: &Attachmen
         settings.instance_profile,
         settings.placement_group,
         settings.tenancy,
+        settings.market,
     )
 }

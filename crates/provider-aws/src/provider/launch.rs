@@ -6,11 +6,12 @@ use tokio::time::{Instant, sleep};
 
 use super::Place;
 use crate::{
+    Market,
     answers::{Existence, InstanceView, Launched},
     error::during,
     image::Image,
     launches::Progress,
-    request::{self, Candidate},
+    request::{self, Bought, Candidate},
     types,
 };
 
@@ -22,26 +23,44 @@ const CANDIDATE_LIMIT: usize = 12;
 const ADDRESS_LOOKS: u32 = 30;
 
 impl Place {
-    /// What to try for a shape, in order: the cheapest type in every subnet, then the next.
+    /// What to try for a shape, in order: the cheapest type in every subnet, then the next; where spot instances are wanted,
+    /// all of that with them, and then on demand.
     pub(super) fn candidates(&self, shape: &Shape, image: &Image) -> Result<Vec<Candidate>, ProviderError> {
         if self.settings.launch_template.is_some() && *shape == Shape::default() {
-            return Ok(vec![Candidate {
+            let of_template = |bought| Candidate {
                 instance_type: None,
                 subnet: None,
-            }]);
+                bought,
+            };
+            return Ok(self.bought().into_iter().map(of_template).collect());
         }
         let types = types::choose(&self.catalog, shape, image.architecture)?;
         let subnets: Vec<Option<&String>> = match self.attachment.subnets.as_slice() {
             [] => vec![None],
             subnets => subnets.iter().map(Some).collect(),
         };
-        let all = types.into_iter().flat_map(|instance_type| {
-            subnets.iter().map(|subnet| Candidate {
-                instance_type: Some(instance_type.name.clone()),
-                subnet: subnet.cloned(),
-            })
+        let bought = self.bought();
+        let of_each = CANDIDATE_LIMIT / bought.len();
+        let all = bought.iter().flat_map(|bought| {
+            let places = types.iter().flat_map(|instance_type| {
+                subnets.iter().map(|subnet| Candidate {
+                    instance_type: Some(instance_type.name.clone()),
+                    subnet: subnet.cloned(),
+                    bought: *bought,
+                })
+            });
+            // A long list of one kind leaves room for the other.
+            places.take(of_each)
         });
-        Ok(all.take(CANDIDATE_LIMIT).collect())
+        Ok(all.collect())
+    }
+
+    /// What a launch buys, in order.
+    fn bought(&self) -> Vec<Bought> {
+        match self.settings.market {
+            Market::OnDemand => vec![Bought::OnDemand],
+            Market::SpotFirst => vec![Bought::Spot, Bought::OnDemand],
+        }
     }
 
     pub(super) async fn launch(&self, request: &LaunchRequest) -> Result<Instance, ProviderError> {
@@ -203,7 +222,11 @@ fn describe(candidate: &Candidate, error: &AwsError) -> String {
             .unwrap_or_else(|| "the launch template's".to_owned())
     };
     let (instance_type, subnet) = (place(&candidate.instance_type), place(&candidate.subnet));
-    format!("{instance_type} in {subnet}: {error}")
+    let bought = match candidate.bought {
+        Bought::OnDemand => "",
+        Bought::Spot => "spot ",
+    };
+    format!("{bought}{instance_type} in {subnet}: {error}")
 }
 
 fn failed(request: &LaunchRequest, message: &str) -> ProviderError {

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fmt, path::PathBuf};
 use peerpods_aws::AwsSettings;
 
 pub(crate) use parse::is_image;
-pub use value::{ConfidentialVm, InstanceProfile, LaunchTemplate, Tenancy};
+pub use value::{ConfidentialVm, InstanceProfile, LaunchTemplate, Market, Tenancy};
 
 pub(crate) use crate::answers::Reached;
 
@@ -21,7 +21,7 @@ pub struct AwsArguments {
 
 impl AwsArguments {
     /// Every name that means something here; the first three are secret.
-    pub const NAMES: [&'static str; 25] = [
+    pub const NAMES: [&'static str; 26] = [
         "AWS_ACCESS_KEY_ID",
         "AWS_SECRET_ACCESS_KEY",
         "AWS_SESSION_TOKEN",
@@ -46,6 +46,7 @@ impl AwsArguments {
         "PODVM_TENANCY",
         "PODVM_HOST_ID",
         "PODVM_HOST_RESOURCE_GROUP",
+        "PODVM_SPOT",
         "EXTERNAL_NETWORK_VIA_PODVM",
     ];
 
@@ -140,4 +141,6 @@ pub struct AwsProviderSettings {
     pub placement_group: Option<String>,
     /// Whose hardware VMs share.
     pub tenancy: Tenancy,
+    /// What VMs are bought as.
+    pub market: Market,
 }

@@ -6,7 +6,7 @@ use peerpods_aws::{AwsSettings, Region, StaticCredentials};
 
 use super::{
     AwsArguments, AwsProviderSettings, ConfidentialVm, InstanceProfile, InvalidSetting, InvalidSettings,
-    LaunchTemplate, Reached, Tenancy,
+    LaunchTemplate, Market, Reached, Tenancy,
 };
 use crate::tags::{COUNT_LIMIT, KEY_LIMIT, NAME, OWN_COUNT, PREFIX, VALUE_LIMIT};
 
@@ -76,6 +76,11 @@ pub(super) fn settings(arguments: &AwsArguments) -> Result<AwsProviderSettings, 
         }),
         placement_group: reader.text("PODVM_PLACEMENT_GROUP"),
         tenancy: reader.tenancy(),
+        market: if reader.switch("PODVM_SPOT", false) {
+            Market::SpotFirst
+        } else {
+            Market::OnDemand
+        },
     };
     if reader.switch("EXTERNAL_NETWORK_VIA_PODVM", false) {
         reader.wrong("EXTERNAL_NETWORK_VIA_PODVM", "is not yet there on AWS: unset it");

@@ -9,6 +9,15 @@ pub enum ConfidentialVm {
     SevSnp,
 }
 
+/// What VMs are bought as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Market {
+    /// Instances that EC2 does not take back.
+    OnDemand,
+    /// Spare ones, which EC2 may take back; where there are none, instances on demand.
+    SpotFirst,
+}
+
 /// The role of VMs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InstanceProfile {

@@ -196,6 +196,23 @@ async fn where_there_is_no_room_the_next_subnet_and_then_the_next_type_is_tried(
 }
 
 #[tokio::test]
+async fn spot_instances_come_first_where_they_are_wanted_and_then_others() {
+    let Some(bed) = Bed::start(&[("PODVM_SPOT", "true")]).await else {
+        return;
+    };
+    let provider = bed.connect(HURRY).await;
+    bed.emulator.set_faults(|request| {
+        let spot = request.parameter("InstanceMarketOptions.MarketType") == Some("spot");
+        spot.then_some(Fault::Refuse(500, "InsufficientInstanceCapacity"))
+    });
+    provider.launch(&request("spare", "node-a")).await.unwrap();
+    let [spot, on_demand] = launches(&bed).try_into().unwrap();
+    let behaviour = "InstanceMarketOptions.SpotOptions.InstanceInterruptionBehavior";
+    assert_eq!(spot.parameter(behaviour), Some("terminate"));
+    assert_eq!(on_demand.parameter("InstanceMarketOptions.MarketType"), None);
+}
+
+#[tokio::test]
 async fn a_pod_gets_the_cheapest_type_that_fits_or_the_one_it_names() {
     let Some(bed) = Bed::start(&[(
         "PODVM_INSTANCE_TYPES",
