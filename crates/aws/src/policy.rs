@@ -10,7 +10,8 @@ use crate::{Action, EbsAction};
 const CLUSTER_TAG: &str = "kata.peerpods.io/cluster";
 
 /// What a launch touches of what is there already. Without conditions: none of it is this project's own.
-const USED_BY_LAUNCHES: [&str; 9] = [
+const USED_BY_LAUNCHES: [&str; 11] = [
+    "capacity-reservation",
     "image",
     "key-pair",
     "launch-template",
@@ -18,6 +19,8 @@ const USED_BY_LAUNCHES: [&str; 9] = [
     "dedicated-host",
     "security-group",
     "snapshot",
+    // What a launch of a spot instance leaves beside it; it ends with the instance.
+    "spot-instances-request",
     "subnet",
     "group",
 ];

@@ -19,7 +19,7 @@ pub struct AwsSettings {
     pub region: Option<Region>,
     /// A profile of the shared configuration files, instead of `AWS_PROFILE`.
     pub profile: Option<String>,
-    /// Keys; by default the credentials that the environment, a web identity, the profile, EKS Pod Identity or the
+    /// Keys; by default the credentials that the environment, the profile, a web identity, EKS Pod Identity or the
     /// instance profile give, in this order.
     pub credentials: Option<StaticCredentials>,
     /// EC2's address instead of AWS's own, such as `http://127.0.0.1:5000`.
