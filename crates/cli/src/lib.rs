@@ -4,6 +4,7 @@
 //! does. Results go to standard output, as text for people or as JSON for scripts ([`Report`](output::Report)); all else, such
 //! as progress, to standard error.
 
+mod aws;
 mod completion;
 mod image;
 mod output;

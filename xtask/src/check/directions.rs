@@ -78,8 +78,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "peerpods-provider",
         ],
     ),
-    ("peerpods-image", &[]),
-    ("peerpods-cli", &["peerpods-image"]),
+    ("peerpods-image", &["peerpods-aws"]),
+    ("peerpods-cli", &["peerpods-aws", "peerpods-image"]),
     ("peerpods-testkit", &[]),
     ("xtask", &[]),
 ];

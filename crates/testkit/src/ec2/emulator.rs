@@ -64,7 +64,7 @@ pub struct Request {
 }
 
 impl Request {
-    fn parse(body: &[u8]) -> Self {
+    pub(super) fn parse(body: &[u8]) -> Self {
         let pairs = form_urlencoded::parse(body).into_owned();
         let parameters: BTreeMap<String, String> = pairs.collect();
         Self {
