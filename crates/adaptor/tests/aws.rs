@@ -2,11 +2,18 @@
 #![allow(clippy::unwrap_used)]
 
 use std::{
-    io::{BufRead, BufReader},
+    fs,
     process::{Command, Stdio},
+    time::Duration,
 };
 
-use peerpods_testkit::ec2::{Emulator, REGION};
+use peerpods_testkit::{
+    ec2::{Emulator, REGION},
+    wait_for,
+};
+
+/// A second as a rule.
+const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// The daemon with these variables, in a folder that is nobody else's.
 fn daemon(folder: &tempfile::TempDir, variables: &[(&str, &str)]) -> Command {
@@ -19,6 +26,7 @@ fn daemon(folder: &tempfile::TempDir, variables: &[(&str, &str)]) -> Command {
         .env("CLUSTER_ID", "cluster")
         .env("NODE_ADDRESS", "127.0.0.1/8")
         .env("PEER_PODS", "omit")
+        .env("HEALTH_ADDRESS", "127.0.0.1:0")
         .env("REMOTE_HYPERVISOR_ENDPOINT", path("hypervisor.sock"))
         .env("PODS_DIR", path("pods"))
         .env("JOURNAL_DIR", path("journal"))
@@ -63,20 +71,17 @@ fn with_an_account_it_serves_its_node() {
         ("AWS_SUBNET_ID", &emulator.subnets()[0]),
         ("AWS_SG_IDS", &emulator.security_group()),
     ];
-    let mut daemon = daemon(&folder, &variables).spawn().unwrap();
-    let lines = BufReader::new(daemon.stderr.take().unwrap()).lines();
-    let mut seen = Vec::new();
-    for line in lines {
-        seen.push(line.unwrap());
+    let said = folder.path().join("stderr");
+    let mut daemon = daemon(&folder, &variables)
+        .stderr(fs::File::create(&said).unwrap())
+        .spawn()
+        .unwrap();
+    wait_for("the daemon serves its socket", START_LIMIT, || {
         if folder.path().join("hypervisor.sock").exists() {
-            break;
+            return Ok(());
         }
-    }
+        Err(fs::read_to_string(&said).unwrap())
+    });
     daemon.kill().unwrap();
     daemon.wait().unwrap();
-    assert!(
-        folder.path().join("hypervisor.sock").exists(),
-        "{}",
-        seen.join("\n")
-    );
 }
