@@ -5,7 +5,7 @@
 //!
 //! - **One instance per token.** The launch token is EC2's client token, the same for every type and subnet that is tried:
 //!   within a zone EC2 answers a repetition with the first instance, or refuses it where parameters differ, and then the
-//!   instance is looked for. Clients tokens count per zone, so with several subnets a token that this process has not seen
+//!   instance is looked for. Client tokens count per zone, so with several subnets a token that this process has not seen
 //!   is looked for before it is used.
 //! - **A launch that nobody waits for any more goes on** to its answer, and [`peerpods_provider::Provider::find`] waits for
 //!   that. Only a lost answer or a crash leaves a doubt.

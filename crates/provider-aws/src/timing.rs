@@ -7,8 +7,8 @@ use std::time::Duration;
 pub struct Timing {
     /// How long EC2 may not show what it has made. It promises nothing; seconds are usual.
     pub visibility: Duration,
-    /// How old an answer may be that tells of an instance. With 10 s for a hundred nodes this is half of what EC2 allows an
-    /// account to ask.
+    /// How old an answer may be that tells of an instance. With 10 s a hundred nodes ask half of what EC2 lets an account
+    /// ask, however many VMs they have.
     pub freshness: Duration,
     /// Between two looks at something that is about to change.
     pub look: Duration,
@@ -20,7 +20,7 @@ impl Default for Timing {
     fn default() -> Self {
         Self {
             visibility: Duration::from_secs(20),
-            freshness: Duration::from_secs(5),
+            freshness: Duration::from_secs(10),
             look: Duration::from_secs(2),
             end: Duration::from_secs(90),
         }

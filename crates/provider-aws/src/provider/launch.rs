@@ -19,7 +19,7 @@ use crate::{
 /// for the pod should be told rather than wait for all of a long list.
 const CANDIDATE_LIMIT: usize = 12;
 
-/// The longest wait for a public address, which an instance gets as it starts.
+/// How often to look for a public address, which an instance gets in the seconds after its launch: a minute in all.
 const ADDRESS_LOOKS: u32 = 30;
 
 impl Place {

@@ -6,9 +6,13 @@
 use std::{collections::BTreeMap, env, time::Duration};
 
 use fastrand::Rng;
-use peerpods_provider::{Instance, LaunchRequest, Provider, conformance::request};
-use peerpods_provider_aws::{AwsProvider, Timing};
+use peerpods_provider::{Instance, LaunchRequest, Provider, ProviderError, conformance::request};
+use peerpods_provider_aws::{AwsProvider, AwsProviderSettings, Timing};
 use peerpods_testkit::ec2::{Emulator, Fault, Request};
+use tokio::{
+    runtime::{Builder, Runtime},
+    time::timeout,
+};
 
 use crate::bed::{Bed, HURRY};
 
@@ -49,9 +53,54 @@ struct Pod {
     told: Option<Instance>,
 }
 
+/// A provider with all that it does: killed, it makes no further request.
+struct Process {
+    runtime: Option<Runtime>,
+    provider: AwsProvider,
+}
+
+impl Process {
+    async fn start(settings: AwsProviderSettings) -> Self {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        // What it is asked first may go wrong as well: it is started again until it is there.
+        let connecting = runtime.spawn(async move {
+            loop {
+                if let Ok(provider) = AwsProvider::connect(settings.clone(), TIMING).await {
+                    return provider;
+                }
+            }
+        });
+        Self {
+            provider: connecting.await.unwrap(),
+            runtime: Some(runtime),
+        }
+    }
+
+    /// Lets the process do something.
+    async fn run<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
+        &self,
+        call: impl FnOnce(AwsProvider) -> F,
+    ) -> T {
+        let runtime = self.runtime.as_ref().unwrap();
+        runtime.spawn(call(self.provider.clone())).await.unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
 struct Run {
     bed: Bed,
-    provider: AwsProvider,
+    process: Process,
     random: Rng,
     /// By token. A token is not used again after its end, as the adaptor does not.
     pods: BTreeMap<usize, Pod>,
@@ -63,11 +112,21 @@ impl Run {
         match self.random.u8(..10) {
             0..=4 => self.launch().await,
             5..=6 => self.stop().await,
-            7 => self.provider = self.bed.connect(TIMING).await,
+            7 => self.restart().await,
             8 => self.kill(),
             _ => self.look().await,
         }
         self.at_most_one_each();
+    }
+
+    /// The adaptor is killed wherever it is, and started again.
+    async fn restart(&mut self) {
+        if let Some(runtime) = self.process.runtime.take() {
+            runtime.shutdown_background();
+        }
+        // What it had sent arrives before its successor has started.
+        self.bed.emulator.wait_idle();
+        self.process = Process::start(self.bed.settings.clone()).await;
     }
 
     /// Launches a new pod's VM, or one's again that was not heard of.
@@ -90,7 +149,9 @@ impl Run {
         let pod = self.pods.get_mut(&number).unwrap();
         // The adaptor gives up waiting now and then.
         let limit = Duration::from_millis(if self.random.bool() { 5 } else { 60_000 });
-        if let Ok(Ok(instance)) = tokio::time::timeout(limit, self.provider.launch(&pod.request)).await {
+        let request = pod.request.clone();
+        let launch = async move |provider: AwsProvider| timeout(limit, provider.launch(&request)).await;
+        if let Ok(Ok(instance)) = self.process.run(launch).await {
             pod.told = Some(instance);
         }
     }
@@ -102,7 +163,7 @@ impl Run {
             return;
         };
         let pod = &self.pods[&number];
-        if drain(&self.provider, pod).await.is_ok() {
+        if drain(&self.process, pod).await.is_ok() {
             let token = pod.request.token.as_str().to_owned();
             self.pods.remove(&number);
             assert_eq!(
@@ -125,7 +186,12 @@ impl Run {
         let Some(pod) = self.random.choice(self.pods.values()) else {
             return;
         };
-        if let (Ok(Some(found)), Some(told)) = (self.provider.find(&pod.request.token).await, &pod.told) {
+        let token = pod.request.token.clone();
+        let found = self
+            .process
+            .run(async move |provider| provider.find(&token).await)
+            .await;
+        if let (Ok(Some(found)), Some(told)) = (found, &pod.told) {
             assert_eq!(found, *told, "another instance than was told of");
         }
     }
@@ -139,14 +205,18 @@ impl Run {
     }
 }
 
-async fn drain(provider: &AwsProvider, pod: &Pod) -> Result<(), peerpods_provider::ProviderError> {
-    if let Some(told) = &pod.told {
-        provider.terminate(&told.id).await?;
-    }
-    if let Some(found) = provider.find(&pod.request.token).await? {
-        provider.terminate(&found.id).await?;
-    }
-    Ok(())
+async fn drain(process: &Process, pod: &Pod) -> Result<(), ProviderError> {
+    let (told, token) = (pod.told.clone(), pod.request.token.clone());
+    let drain = async move |provider: AwsProvider| {
+        if let Some(told) = told {
+            provider.terminate(&told.id).await?;
+        }
+        if let Some(found) = provider.find(&token).await? {
+            provider.terminate(&found.id).await?;
+        }
+        Ok(())
+    };
+    process.run(drain).await
 }
 
 /// How many instances live that carry the token, by what EC2 really has.
@@ -164,11 +234,11 @@ async fn run(seed: u64) {
     let zones = random.usize(1..=2);
     bed.settings.subnets = bed.emulator.subnets()[..zones].to_vec();
     bed.emulator.set_visibility(HIDDEN);
-    let provider = bed.connect(TIMING).await;
+    let process = Process::start(bed.settings.clone()).await;
     bed.emulator.set_faults(faults(random.fork()));
     let mut run = Run {
         bed,
-        provider,
+        process,
         random,
         pods: BTreeMap::new(),
         next: 0,
@@ -178,7 +248,7 @@ async fn run(seed: u64) {
     }
     // The end of the world: everything is drained, again until it is.
     for pod in run.pods.values() {
-        while drain(&run.provider, pod).await.is_err() {}
+        while drain(&run.process, pod).await.is_err() {}
     }
     assert_eq!(run.bed.emulator.living_instances(), [""; 0]);
 }

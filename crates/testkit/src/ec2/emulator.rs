@@ -11,7 +11,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -20,10 +20,16 @@ use super::{
     Moto,
     xml::{refusal, values, without_reservations},
 };
-use crate::http::{HttpAnswer, HttpReply, HttpRequest, HttpServer, forward};
+use crate::{
+    http::{HttpAnswer, HttpReply, HttpRequest, HttpServer, forward},
+    wait_for,
+};
 
 /// The region that everything is in.
 pub const REGION: &str = "eu-central-1";
+
+/// A request takes a fraction of a second.
+const IDLE_LIMIT: Duration = Duration::from_secs(60);
 
 /// Tells moto whose request it is.
 const ACCOUNT_HEADER: &str = "x-moto-account-id";
@@ -102,6 +108,7 @@ pub struct Emulator {
 struct Shared {
     moto: SocketAddr,
     account: String,
+    under_way: AtomicUsize,
     state: Mutex<State>,
     /// Held from a token's look-up to its entry.
     launching: Mutex<()>,
@@ -140,11 +147,17 @@ impl Emulator {
         let shared = Arc::new(Shared {
             moto: moto.address(),
             account: ACCOUNTS.fetch_add(1, Ordering::Relaxed).to_string(),
+            under_way: AtomicUsize::new(0),
             state: Mutex::new(state),
             launching: Mutex::new(()),
         });
         let serving = shared.clone();
-        let server = HttpServer::start(move |request| serving.answer(request));
+        let server = HttpServer::start(move |request| {
+            serving.under_way.fetch_add(1, Ordering::SeqCst);
+            let answer = serving.answer(request);
+            serving.under_way.fetch_sub(1, Ordering::SeqCst);
+            answer
+        });
         Some(Self { server, shared })
     }
 
@@ -173,6 +186,16 @@ impl Emulator {
         let mut requests = self.requests();
         requests.retain(|request| request.action == action);
         requests
+    }
+
+    /// Waits until no request is under way: what a client that was killed had sent has arrived then.
+    pub fn wait_idle(&self) {
+        wait_for("the emulator is idle", IDLE_LIMIT, || {
+            match self.shared.under_way.load(Ordering::SeqCst) {
+                0 => Ok(()),
+                number => Err(format!("{number} requests are under way")),
+            }
+        });
     }
 
     /// Registers a VM image, and answers its id.
