@@ -20,7 +20,7 @@ use peerpods_proto::{
 };
 use peerpods_testkit::{
     ec2::{METADATA_ADDRESS, Machine, MachineSettings, MetadataService, Subnet, SubnetSettings},
-    namespaces::{in_namespaces, until},
+    namespaces::in_namespaces,
 };
 use peerpods_tunnel::channel::{AGENT_PORT, ClientIdentity, Connection, connect, join};
 use tokio::time::{Instant, sleep};
@@ -166,10 +166,15 @@ fn the_published_disk_boots_by_uefi_and_serves_its_pod() {
         );
 
         // What the image leaves of the volume is scratch space.
-        until("scratch space is ready", WAIT_LIMIT, || {
-            machine.console().contains("scratch space is on /dev/nvme0n1p2")
-        })
-        .await;
+        let deadline = Instant::now() + WAIT_LIMIT;
+        while !machine.console().contains("scratch space is on /dev/nvme0n1p2") {
+            assert!(
+                Instant::now() < deadline,
+                "no scratch space:\n{}",
+                machine.console()
+            );
+            sleep(KNOCK_INTERVAL).await;
+        }
         let mut magic = [0; 2];
         let volume = File::open(machine.volume()).unwrap();
         volume
