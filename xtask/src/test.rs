@@ -18,6 +18,7 @@ pub(crate) fn test() -> Result<()> {
     })?;
     check::check()?;
     let moto = tools::moto()?;
+    let promtool = testbed::promtool()?;
     step("unit and component tests", || {
         run(cargo(&["test", "--workspace"])
             .env("PEERPODS_TEST_KERNEL", &artifacts.kernel)
@@ -28,6 +29,7 @@ pub(crate) fn test() -> Result<()> {
             .env("PEERPODS_TEST_STUB_DEB", &artifacts.stub_deb)
             .env("PEERPODS_TEST_KUBERNETES", &artifacts.programs)
             .env("PEERPODS_TEST_REGISTRY", &artifacts.registry)
+            .env("PEERPODS_TEST_PROMTOOL", &promtool)
             .env("PEERPODS_TEST_MOTO", &moto))
     })?;
     step("fuzzing, briefly", fuzz::fuzz)?;

@@ -30,6 +30,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 pub(crate) use self::{
     artifacts::{Artifacts, Profile, prepare},
+    debian::promtool,
     init::init,
     layout::{image, second_cgroup},
 };

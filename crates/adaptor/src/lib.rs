@@ -25,3 +25,8 @@ mod settings;
 mod warm;
 
 pub use daemon::main;
+
+/// The figures that the adaptor tells Prometheus, as OpenMetrics, before anything has happened: names, kinds and meanings.
+pub fn metrics() -> String {
+    metrics::Metrics::default().text(&[], 0)
+}

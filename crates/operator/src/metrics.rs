@@ -15,6 +15,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use crate::perform::ACTION_NAMES;
+
 /// How something ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub(crate) enum Outcome {
@@ -76,14 +78,16 @@ impl Default for Metrics {
             leader.clone(),
         );
         registry.register("peer_pods", "PeerPods in the cluster", peer_pods.clone());
-        Self {
+        let metrics = Self {
             registry: Mutex::new(registry),
             actions,
             rounds,
             nodes,
             leader,
             peer_pods,
-        }
+        };
+        metrics.begin();
+        metrics
     }
 }
 
@@ -94,6 +98,17 @@ impl fmt::Debug for Metrics {
 }
 
 impl Metrics {
+    /// Counters begin with nothing counted: what first appears with a count has not grown, for Prometheus.
+    fn begin(&self) {
+        for outcome in [Outcome::Done, Outcome::Failed] {
+            drop(self.rounds.get_or_create(&OutcomeLabels { outcome }));
+            for action in ACTION_NAMES {
+                drop(self.actions.get_or_create(&ActionLabels { action, outcome }));
+            }
+        }
+        self.sees(&KataNodes::default(), 0);
+    }
+
     /// How many actions there were so far, whatever became of them.
     pub fn actions(&self) -> u64 {
         // The family has no way to go through its members: its text has.
@@ -137,7 +152,7 @@ impl Metrics {
     }
 
     /// All figures, as OpenMetrics.
-    pub(crate) fn text(&self) -> String {
+    pub fn text(&self) -> String {
         let registry = self
             .registry
             .lock()

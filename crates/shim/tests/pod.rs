@@ -217,9 +217,7 @@ async fn a_creation_that_the_runtime_gave_up_leaves_no_container_and_no_shim() {
         ..Default::default()
     };
     let deleted = pod.task.delete(with_duration(PATIENCE), &request).await;
-    assert!(
-        matches!(deleted, Err(ttrpc::Error::RpcStatus(status)) if status.code() == Code::NOT_FOUND.into())
-    );
+    assert!(matches!(deleted, Err(ttrpc::Error::RpcStatus(status)) if status.code() == Code::NOT_FOUND));
     pod.node.agent.slow.send_replace(false);
     assert!(creating.await.unwrap().is_err());
     pod.node.journal.until("RemoveContainer app").await;

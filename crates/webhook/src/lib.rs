@@ -20,5 +20,5 @@ pub use self::{
     pod::Pod,
     refusal::Refusal,
     review::{Answer, Outcome, answer},
-    server::main,
+    server::{main, metrics},
 };

@@ -23,6 +23,14 @@ const STUB: &str = "systemd-boot-efi";
 /// The package that always depends on the newest kernel for clouds.
 const KERNEL: &str = "linux-image-cloud-amd64";
 
+/// The package with Prometheus' tool.
+const PROMETHEUS: &str = "prometheus";
+
+/// The program `promtool`.
+pub(crate) fn promtool() -> Result<PathBuf> {
+    Ok(unpacked(PROMETHEUS)?.join("usr/bin/promtool"))
+}
+
 /// The program `docker-registry`.
 pub(super) fn registry() -> Result<PathBuf> {
     Ok(unpacked(REGISTRY)?.join("usr/bin/docker-registry"))

@@ -13,7 +13,7 @@ use prometheus_client::{
 };
 
 pub(crate) use self::provider::Measured;
-use crate::sandbox::{Reason, STATE_KEYS, State};
+use crate::sandbox::{REASON_KEYS, Reason, STATE_KEYS, State};
 
 /// From a VM that waited to one that did not boot within its limit, in seconds.
 const START_BUCKETS: [f64; 13] = [
@@ -103,7 +103,7 @@ impl Default for Metrics {
             Unit::Seconds,
             Clone::clone(&call_durations),
         );
-        Self {
+        let metrics = Self {
             registry: Mutex::new(registry),
             sandboxes,
             warm,
@@ -112,11 +112,29 @@ impl Default for Metrics {
             ends,
             calls,
             call_durations,
-        }
+        };
+        metrics.begin();
+        metrics
     }
 }
 
 impl Metrics {
+    /// Counters begin with nothing counted: what first appears with a count has not grown, for Prometheus.
+    fn begin(&self) {
+        for state in STATE_KEYS {
+            drop(self.stages.get_or_create(&StateLabel { state }));
+        }
+        for reason in REASON_KEYS {
+            drop(self.ends.get_or_create(&ReasonLabel { reason }));
+        }
+        for call in provider::CALLS {
+            drop(self.call_durations.get_or_create(&CallLabel { call }));
+            for outcome in provider::OUTCOMES {
+                drop(self.calls.get_or_create(&CallLabels { call, outcome }));
+            }
+        }
+    }
+
     /// A sandbox's VM has left a state.
     pub(crate) fn left(&self, state: &State, lasted: Duration) {
         let label = StateLabel { state: state.key() };

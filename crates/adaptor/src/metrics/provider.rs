@@ -41,6 +41,23 @@ impl Measured {
     }
 }
 
+/// The calls that are counted.
+pub(super) const CALLS: [&str; 6] = ["launch", "claim", "find", "describe", "terminate", "list"];
+
+/// What may become of a call.
+pub(super) const OUTCOMES: [&str; 10] = [
+    "done",
+    "invalid-request",
+    "no-capacity",
+    "throttled",
+    "denied",
+    "failed",
+    "claimed-by-another",
+    "ended",
+    "still-alive",
+    GIVEN_UP,
+];
+
 /// Nobody waited for the answer any more.
 const GIVEN_UP: &str = "given-up";
 

@@ -26,6 +26,18 @@ pub(crate) enum Reason {
     Ended(String),
 }
 
+/// What [`Reason::key`] gives.
+pub(crate) const REASON_KEYS: [&str; 8] = [
+    "requested",
+    "abandoned",
+    "refused",
+    "no-capacity",
+    "not-launched",
+    "not-booted",
+    "not-connected",
+    "ended",
+];
+
 impl Reason {
     /// The word by which figures tell reasons apart; the journal has the same.
     pub(crate) fn key(&self) -> &'static str {

@@ -192,6 +192,22 @@ impl Performer<'_> {
 const NOTE_CHARACTERS: usize = 1000;
 
 /// For metrics and logs.
+/// What [`name`] gives.
+pub(crate) const ACTION_NAMES: [&str; 12] = [
+    "set-finalizers",
+    "apply",
+    "remove",
+    "issue-certificate",
+    "create-peerpodconfig",
+    "remove-peerpodconfig",
+    "patch-node",
+    "set-capacity",
+    "set-kataconfig-status",
+    "set-peerpodconfig-status",
+    "reap",
+    "announce",
+];
+
 fn name(action: &Action) -> &'static str {
     match action {
         Action::SetFinalizers { .. } => "set-finalizers",

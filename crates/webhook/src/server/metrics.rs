@@ -54,7 +54,7 @@ enum CertificateValue {
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("peerpods_webhook");
-        let reviews = Family::default();
+        let reviews = Family::<OutcomeLabel, Counter>::default();
         registry.register(
             "reviews",
             "Reviews of the API server, by what became of them",
@@ -65,9 +65,21 @@ impl Default for Metrics {
         registry.register_with_unit("review_duration", about, Unit::Seconds, durations.clone());
         let connections = Gauge::default();
         registry.register("connections", "Connections of API servers", connections.clone());
-        let certificates = Family::default();
+        let certificates = Family::<CertificateLabel, Counter>::default();
         let about = "Changed certificates, by whether they could be used";
         registry.register("certificates", about, certificates.clone());
+        // Counters begin with nothing counted: what first appears with a count has not grown, for Prometheus.
+        for outcome in [
+            OutcomeValue::unchanged,
+            OutcomeValue::changed,
+            OutcomeValue::refused,
+            OutcomeValue::malformed,
+        ] {
+            drop(reviews.get_or_create(&OutcomeLabel { outcome }));
+        }
+        for usable in [CertificateValue::yes, CertificateValue::no] {
+            drop(certificates.get_or_create(&CertificateLabel { usable }));
+        }
         Self {
             registry,
             reviews,

@@ -53,6 +53,11 @@ enum Fatal {
     Signals(#[source] io::Error),
 }
 
+/// The figures that the webhook tells Prometheus, as OpenMetrics, before anything has happened: names, kinds and meanings.
+pub fn metrics() -> String {
+    Metrics::default().text()
+}
+
 /// Runs the webhook until SIGTERM or SIGINT.
 pub fn main() -> ExitCode {
     let settings = Settings::parse();
