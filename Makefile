@@ -6,6 +6,10 @@ PROVIDER ?= qemu
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+images: ## The container images of our programs, as OCI archives in target/images
+	@testbed/packages
+	@cargo xtask images
+
 up: provider ## A real Kubernetes with peer pods on this machine (PROVIDER=qemu)
 	@testbed/packages
 	@cargo xtask up
@@ -38,4 +42,4 @@ else ifneq ($(PROVIDER),qemu)
 	@echo "PROVIDER=$(PROVIDER): there is no such provider; there is qemu" >&2; exit 1
 endif
 
-.PHONY: help up down demo test bench soak check provider
+.PHONY: help images up down demo test bench soak check provider

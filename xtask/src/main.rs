@@ -3,7 +3,10 @@
 mod bench;
 mod check;
 mod demo;
+mod images;
+mod oci;
 mod process;
+mod stamp;
 mod test;
 mod testbed;
 mod tools;
@@ -26,6 +29,8 @@ enum Task {
     Check,
     /// Writes what is generated: documents, and the definitions of custom resources.
     Docs,
+    /// The container images of our programs, as OCI archives in target/images.
+    Images,
     /// Every test, the cheapest first; starts the test bed for the last of them.
     Test,
     /// Hundreds of pods and execs on a test bed that is up: nothing grows.
@@ -57,6 +62,7 @@ fn main() -> ExitCode {
         Task::Down => testbed::down(),
         Task::Check => check::check(),
         Task::Docs => check::write_generated(),
+        Task::Images => images::images(),
         Task::Test => test::test(),
         Task::Soak => test::soak(),
         Task::Bench(options) => bench::bench(&options),

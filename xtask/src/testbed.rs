@@ -13,10 +13,8 @@ mod init;
 mod install;
 mod layout;
 mod lock;
-mod oci;
 mod plan;
 mod programs;
-mod stamp;
 mod wrappers;
 
 use std::{
@@ -29,7 +27,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 
 pub(crate) use self::{
-    artifacts::{Artifacts, Profile, prepare},
+    artifacts::{Artifacts, Product, Profile, prepare, product},
     debian::promtool,
     init::init,
     layout::{image, second_cgroup},

@@ -11,16 +11,21 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 use serde::Serialize;
 
-use super::{debian, images, layout, lock, programs, stamp};
-use crate::process::{cargo, root, run};
+use super::{debian, images, layout, lock, programs};
+use crate::{
+    process::{cargo, root, run},
+    stamp,
+};
 
 /// Our own programs, and the cargo packages that they are of.
-const OURS: [(&str, &str); 5] = [
+const OURS: [(&str, &str); 7] = [
     ("peerpods-guest", "peerpods-guest"),
     ("peerpods-shim", "containerd-shim-kata-v2"),
     ("peerpods-adaptor", "cloud-api-adaptor"),
     ("peerpods-cli", "peerpodctl"),
     ("peerpods-provider-namespaces", "peerpods-namespaces-launcher"),
+    ("peerpods-operator", "peerpods-operator"),
+    ("peerpods-webhook", "peerpods-webhook"),
 ];
 
 /// How our own programs are built.
@@ -76,27 +81,53 @@ pub(crate) struct Artifacts {
     pub(crate) probe: PathBuf,
 }
 
+/// What the project consists of, on disk.
+pub(crate) struct Product {
+    /// The folder with our own programs.
+    pub(crate) programs: PathBuf,
+    /// The VM image's kernel.
+    pub(crate) kernel: PathBuf,
+    /// The VM image's initrd.
+    pub(crate) initrd: PathBuf,
+    /// The Debian package that the kernel is of.
+    pub(crate) kernel_deb: PathBuf,
+    /// The Debian package that the disk's boot stub is of.
+    pub(crate) stub_deb: PathBuf,
+}
+
+/// Builds our programs, and the VM image into the folder `image`; only what changed.
+pub(crate) fn product(profile: Profile, image: &Path) -> Result<Product> {
+    let (kernel_deb, stub_deb) = (debian::kernel()?, debian::stub()?);
+    let programs = build_ours(profile)?;
+    let _lock = lock::take(&layout::folder().join("artifacts.lock"))?;
+    build_vm_image(&programs, &kernel_deb, &stub_deb, image)?;
+    Ok(Product {
+        programs,
+        kernel: image.join("vmlinuz"),
+        initrd: image.join("initrd.img"),
+        kernel_deb,
+        stub_deb,
+    })
+}
+
 /// Builds and fetches what is not there yet or has changed.
 pub(crate) fn prepare(profile: Profile) -> Result<Artifacts> {
     let programs = programs::prepare()?;
     let registry = debian::registry()?;
-    let kernel_deb = debian::kernel()?;
-    let stub_deb = debian::stub()?;
+    let product = product(profile, &layout::image())?;
     let firmware = debian::firmware()?;
-    let ours = build_ours(profile)?;
     let _lock = lock::take(&layout::folder().join("artifacts.lock"))?;
     let images = images::prepare()?;
-    build_vm_image(&ours, &kernel_deb, &stub_deb)?;
     Ok(Artifacts {
-        kernel: layout::image().join("vmlinuz"),
-        initrd: layout::image().join("initrd.img"),
+        kernel: product.kernel,
+        initrd: product.initrd,
         disk: layout::image().join("disk.raw"),
         firmware,
         registry,
-        kernel_deb,
-        stub_deb,
+        kernel_deb: product.kernel_deb,
+        stub_deb: product.stub_deb,
         programs,
-        ours,
+        ours: product.programs,
         pause: images.pause,
         busybox: images.busybox,
         probe: images.probe,
@@ -116,12 +147,11 @@ fn build_ours(profile: Profile) -> Result<PathBuf> {
     Ok(folder)
 }
 
-fn build_vm_image(ours: &Path, kernel_deb: &Path, stub_deb: &Path) -> Result<()> {
+fn build_vm_image(ours: &Path, kernel_deb: &Path, stub_deb: &Path, output: &Path) -> Result<()> {
     let (guest, builder) = (ours.join("peerpods-guest"), ours.join("peerpodctl"));
     let inputs = stamp::of(&[&guest, &builder, kernel_deb, stub_deb])?;
-    let output = layout::image();
-    fs::create_dir_all(&output).with_context(|| format!("cannot make {}", output.display()))?;
-    stamp::make(&layout::folder().join("image.inputs"), &inputs, || {
+    fs::create_dir_all(output).with_context(|| format!("cannot make {}", output.display()))?;
+    stamp::make(&output.with_extension("inputs"), &inputs, || {
         run(Command::new(&builder)
             .args(["image", "build", "--guest"])
             .arg(&guest)
@@ -130,6 +160,6 @@ fn build_vm_image(ours: &Path, kernel_deb: &Path, stub_deb: &Path) -> Result<()>
             .arg("--stub-deb")
             .arg(stub_deb)
             .arg("--directory")
-            .arg(&output))
+            .arg(output))
     })
 }

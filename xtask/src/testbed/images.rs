@@ -9,12 +9,12 @@ use std::{
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use super::{
-    layout,
+use super::{layout, programs};
+use crate::{
     oci::{self, Item},
-    programs, stamp,
+    process::{command, output, root, run},
+    stamp,
 };
-use crate::process::{command, output, root, run};
 
 /// The sandbox image, as containerd's configuration names it.
 pub(super) const PAUSE: &str = "localhost/pause:1";
@@ -75,7 +75,13 @@ fn pause(archive: &Path, source: &Path) -> Result<()> {
     run(&mut command("rustc", &[&options[..], &edition[..]].concat()))?;
     let content = fs::read(&program).with_context(|| format!("cannot read {}", program.display()))?;
     let config = json!({"Entrypoint": ["/pause"], "User": "65535:65535"});
-    oci::write(archive, PAUSE, &config, &[Item::File("pause", 0o755, content)])
+    oci::write(
+        archive,
+        PAUSE,
+        &config,
+        &[Item::File("pause".to_owned(), 0o755, content)],
+    )
+    .map(drop)
 }
 
 fn probe(archive: &Path) -> Result<()> {
@@ -83,7 +89,7 @@ fn probe(archive: &Path) -> Result<()> {
     programs::build(&program, programs::FLAGS, "", &["./probe"])?;
     let content = fs::read(&program).with_context(|| format!("cannot read {}", program.display()))?;
     let mut items = shell()?;
-    items.push(Item::File("probe", 0o755, content));
+    items.push(Item::File("probe".to_owned(), 0o755, content));
     write_shell(archive, PROBE, &items)
 }
 
@@ -93,7 +99,7 @@ fn busybox(archive: &Path) -> Result<()> {
 
 fn write_shell(archive: &Path, name: &str, items: &[Item]) -> Result<()> {
     let config = json!({"Env": ["PATH=/bin:/sbin:/usr/bin:/usr/sbin"], "Cmd": ["sh"]});
-    oci::write(archive, &format!("localhost/{name}"), &config, items)
+    oci::write(archive, &format!("localhost/{name}"), &config, items).map(drop)
 }
 
 /// A root file system with busybox.
@@ -109,9 +115,13 @@ fn shell() -> Result<Vec<Item>> {
         Item::Folder("root", 0o700),
         Item::Folder("sys", 0o755),
         Item::Folder("tmp", 0o1777),
-        Item::File("bin/busybox", 0o755, content),
-        Item::File("etc/passwd", 0o644, users.into()),
-        Item::File("etc/group", 0o644, "root:x:0:\nnogroup:x:65534:\n".into()),
+        Item::File("bin/busybox".to_owned(), 0o755, content),
+        Item::File("etc/passwd".to_owned(), 0o644, users.into()),
+        Item::File(
+            "etc/group".to_owned(),
+            0o644,
+            "root:x:0:\nnogroup:x:65534:\n".into(),
+        ),
     ];
     let applets = output(&mut command(BUSYBOX_PROGRAM, &["--list"]))?;
     let applets = applets.lines().filter(|name| *name != "busybox");

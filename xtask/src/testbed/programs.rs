@@ -1,4 +1,4 @@
-//! Kubernetes, etcd, containerd and CoreDNS, built once out of Go modules into the cache.
+//! Kubernetes, etcd, containerd, CoreDNS and Helm, built once out of Go modules into the cache.
 
 use std::{
     fs,
@@ -41,6 +41,10 @@ const CONTAINERD: [&str; 3] = [
     "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
     "github.com/containerd/containerd/v2/cmd/ctr",
 ];
+/// What installs charts.
+const HELM: &str = "helm.sh/helm/v3/cmd/helm";
+/// Without it Helm calls itself v3.21 and no more.
+const HELM_FLAGS: &str = "-s -w -X helm.sh/helm/v3/internal/version.version=v3.21.4";
 /// The Go module, below the checkout.
 const MODULE: &str = "testbed";
 const SOURCES: [&str; 4] = ["go.mod", "go.sum", "kubernetes/main.go", "coredns/main.go"];
@@ -76,6 +80,7 @@ pub(super) fn prepare() -> Result<PathBuf> {
     step("CoreDNS", || {
         build(&unfinished.join("coredns"), FLAGS, "", &["./coredns"])
     })?;
+    step("Helm", || build(&unfinished, HELM_FLAGS, "", &[HELM]))?;
     for component in COMPONENTS {
         let link = unfinished.join(component);
         if !link.is_symlink() {
@@ -104,7 +109,7 @@ fn key() -> Result<String> {
         let path = root().join(MODULE).join(source);
         hash.update(fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?);
     }
-    for part in [KUBERNETES_FLAGS, FLAGS, CONTAINERD_TAGS]
+    for part in [KUBERNETES_FLAGS, FLAGS, CONTAINERD_TAGS, HELM, HELM_FLAGS]
         .iter()
         .chain(&CONTAINERD)
         .chain(&COMPONENTS)

@@ -1,4 +1,4 @@
-//! Container images out of a few files, written as OCI archives.
+//! Container images out of a few files, written as OCI archives: the same bytes from the same files.
 
 use std::{fs, io::Write, path::Path};
 
@@ -9,17 +9,17 @@ use sha2::{Digest, Sha256};
 use tar::{Builder, EntryType, Header};
 
 /// What an image holds.
-pub(super) enum Item {
+pub(crate) enum Item {
     /// A folder and its mode.
     Folder(&'static str, u32),
     /// A file, its mode and content.
-    File(&'static str, u32, Vec<u8>),
+    File(String, u32, Vec<u8>),
     /// A symbolic link and its target.
     Link(String, &'static str),
 }
 
-/// Writes an image of one layer to `path`, under the name `name`, with `config` as its defaults.
-pub(super) fn write(path: &Path, name: &str, config: &Value, items: &[Item]) -> Result<()> {
+/// Writes an image of one layer to `path`, under the name `name`, with `config` as its defaults; gives its digest.
+pub(crate) fn write(path: &Path, name: &str, config: &Value, items: &[Item]) -> Result<String> {
     let layer = layer(items).context("cannot write the image's layer")?;
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(&layer)?;
@@ -54,7 +54,8 @@ pub(super) fn write(path: &Path, name: &str, config: &Value, items: &[Item]) -> 
     let unfinished = path.with_extension("unfinished");
     fs::write(&unfinished, archive.into_inner()?)
         .and_then(|()| fs::rename(&unfinished, path))
-        .with_context(|| format!("cannot write {}", path.display()))
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(digest(&manifest))
 }
 
 fn layer(items: &[Item]) -> Result<Vec<u8>> {
@@ -109,5 +110,92 @@ fn architecture() -> &'static str {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, io::Read, path::PathBuf};
+
+    use serde_json::{Value, json};
+    use tar::Archive;
+
+    use super::{Item, digest, write};
+
+    /// A file that goes with the test.
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new(name: &str) -> Self {
+            let name = format!("peerpods-oci-{}-{name}.tar", std::process::id());
+            Self(std::env::temp_dir().join(name))
+        }
+
+        /// A file of the archive.
+        fn file(&self, path: &str) -> Vec<u8> {
+            let mut archive = Archive::new(fs::File::open(&self.0).unwrap());
+            let mut entries = archive.entries().unwrap().map(Result::unwrap);
+            let mut entry = entries
+                .find(|entry| entry.path().unwrap().to_str() == Some(path))
+                .unwrap_or_else(|| panic!("{path} is not there"));
+            let mut content = Vec::new();
+            entry.read_to_end(&mut content).unwrap();
+            content
+        }
+
+        fn blob(&self, descriptor: &Value) -> Vec<u8> {
+            let named = descriptor["digest"].as_str().unwrap();
+            let content = self.file(&format!("blobs/{}", named.replace(':', "/")));
+            assert_eq!(digest(&content), named);
+            content
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_file(&self.0);
+        }
+    }
+
+    fn items() -> [Item; 3] {
+        [
+            Item::Folder("usr", 0o755),
+            Item::File("usr/program".to_owned(), 0o755, b"program".to_vec()),
+            Item::Link("bin".to_owned(), "usr"),
+        ]
+    }
+
+    #[test]
+    fn the_same_files_give_the_same_bytes() {
+        let (first, second) = (Scratch::new("first"), Scratch::new("second"));
+        let config = json!({"User": "1:1"});
+        let digests = [&first, &second].map(|path| write(&path.0, "name:1", &config, &items()).unwrap());
+        assert_eq!(digests[0], digests[1]);
+        assert_eq!(fs::read(&first.0).unwrap(), fs::read(&second.0).unwrap());
+    }
+
+    #[test]
+    fn an_archive_holds_what_its_descriptors_say() {
+        let archive = Scratch::new("whole");
+        let named = write(&archive.0, "name:1", &json!({"User": "1:1"}), &items()).unwrap();
+        let parsed = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).unwrap();
+        let index = parsed(&archive.file("index.json"));
+        assert_eq!(index["manifests"][0]["digest"], json!(named));
+        let manifest = parsed(&archive.blob(&index["manifests"][0]));
+        let config = parsed(&archive.blob(&manifest["config"]));
+        assert_eq!(config["config"]["User"], "1:1");
+        let packed = archive.blob(&manifest["layers"][0]);
+        let mut layer = Vec::new();
+        flate2::read::GzDecoder::new(&packed[..])
+            .read_to_end(&mut layer)
+            .unwrap();
+        assert_eq!(config["rootfs"]["diff_ids"][0], json!(digest(&layer)));
+        let mut names = Archive::new(&layer[..]);
+        let names: Vec<_> = names
+            .entries()
+            .unwrap()
+            .map(|entry| entry.unwrap().path().unwrap().display().to_string())
+            .collect();
+        assert_eq!(names, ["usr/", "usr/program", "bin"]);
     }
 }

@@ -5,7 +5,7 @@ use std::{fs, path::Path, time::UNIX_EPOCH};
 use anyhow::{Context, Result};
 
 /// What tells one state of these files from another.
-pub(super) fn of(files: &[&Path]) -> Result<String> {
+pub(crate) fn of(files: &[&Path]) -> Result<String> {
     let mut text = String::new();
     for file in files {
         let metadata = fs::metadata(file).with_context(|| format!("cannot look at {}", file.display()))?;
@@ -19,7 +19,7 @@ pub(super) fn of(files: &[&Path]) -> Result<String> {
 }
 
 /// Runs `work` unless the last run that ended well was with the same inputs.
-pub(super) fn make(stamp: &Path, inputs: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
+pub(crate) fn make(stamp: &Path, inputs: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
     if fs::read_to_string(stamp).is_ok_and(|last| last == inputs) {
         return Ok(());
     }
