@@ -5,9 +5,9 @@ use std::{num::NonZeroU32, sync::Arc, time::Duration};
 use peerpods_provider::{Provider, ProviderError};
 use peerpods_provider_aws::{AwsArguments, AwsProvider, Timing};
 use peerpods_provider_namespaces::{NamespacesProvider, NamespacesSettings};
-use peerpods_provider_qemu::{QemuProvider, QemuSettings, ScratchSettings};
+use peerpods_provider_qemu::{NodePlacement, Placement, QemuProvider, QemuSettings, ScratchSettings};
 
-use crate::settings::{CloudProvider, Resume, Settings};
+use crate::settings::{CloudProvider, QemuPlacement, Resume, Settings};
 
 /// How often the provider looks whether what it has prepared is still what is needed: an image may be replaced at any time.
 const PREPARATION_INTERVAL: Duration = Duration::from_secs(30);
@@ -57,6 +57,12 @@ pub(crate) async fn choose(settings: &Settings) -> Result<Arc<dyn Provider>, Pro
                     Resume::Off => None,
                 },
                 binary: arguments.binary,
+                placement: match arguments.placement {
+                    QemuPlacement::Here => Placement::Here,
+                    QemuPlacement::Node => Placement::Node(NodePlacement {
+                        cgroup: arguments.cgroup,
+                    }),
+                },
             })?);
             tokio::spawn(keep_prepared(provider.clone()));
             Ok(provider)

@@ -286,6 +286,22 @@ pub(crate) struct QemuArguments {
         default_value = "qemu-system-x86_64"
     )]
     pub(crate) binary: PathBuf,
+    /// Where that program is, and VMs run.
+    #[arg(long = "qemu-placement", env = "QEMU_PLACEMENT", value_enum, default_value_t = QemuPlacement::Here)]
+    pub(crate) placement: QemuPlacement,
+    /// With `node`: the control group of all VMs, on the node.
+    #[arg(long = "qemu-cgroup", env = "QEMU_CGROUP", default_value = "peerpods")]
+    pub(crate) cgroup: String,
+}
+
+/// Where QEMU runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum QemuPlacement {
+    /// Where this program does.
+    Here,
+    /// On the node, of which this program's container has processes, network and capabilities: VMs are no part of the
+    /// container, and outlive it.
+    Node,
 }
 
 /// Settings of the provider `namespaces`.

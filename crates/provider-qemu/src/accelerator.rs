@@ -38,7 +38,8 @@ struct Answer {
 
 /// The best way to run guests here; asks an earlier probe's answer first.
 pub(crate) async fn probe(settings: &QemuSettings) -> Result<Engine, QemuError> {
-    if File::options().read(true).write(true).open("/dev/kvm").is_err() {
+    let device = settings.placement.of_qemu(Path::new("/dev/kvm"));
+    if File::options().read(true).write(true).open(device).is_err() {
         return Ok(Engine::Tcg);
     }
     let path = settings.state_dir.join("accelerator.json");
@@ -64,7 +65,8 @@ pub(crate) async fn probe(settings: &QemuSettings) -> Result<Engine, QemuError> 
 /// What the answer depends on: another kernel, another QEMU or another boot of the machine is asked anew.
 fn subject(settings: &QemuSettings) -> Result<String, QemuError> {
     let mut digest = Sha256::new();
-    for path in [&settings.kernel, &executable(&settings.binary)] {
+    let program = settings.placement.of_qemu(&executable(settings));
+    for path in [&settings.kernel, &program] {
         let file = fs::metadata(path).map_err(QemuError::file("read", path))?;
         digest.update(format!("{} {} {}\n", path.display(), file.len(), file.mtime()));
     }
@@ -72,16 +74,17 @@ fn subject(settings: &QemuSettings) -> Result<String, QemuError> {
     Ok(hex::encode(digest.finalize()))
 }
 
-/// The program's file: the path itself, or the first match of its name in `PATH`.
-pub(crate) fn executable(binary: &Path) -> PathBuf {
+/// The program's file, where QEMU runs: the path itself, or the first match of its name in `PATH`.
+pub(crate) fn executable(settings: &QemuSettings) -> PathBuf {
+    let binary = &settings.binary;
     if binary.components().count() > 1 {
-        return binary.to_owned();
+        return binary.clone();
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path)
         .map(|directory| directory.join(binary))
-        .find(|file| file.is_file());
-    found.unwrap_or_else(|| binary.to_owned())
+        .find(|file| settings.placement.of_qemu(file).is_file());
+    found.unwrap_or_else(|| binary.clone())
 }
 
 /// Whether a kernel comes up with this engine.
@@ -92,14 +95,15 @@ pub(crate) async fn boots(settings: &QemuSettings, engine: Engine) -> Result<boo
         .kernel
         .canonicalize()
         .map_err(QemuError::file("find", &settings.kernel))?;
-    let mut command = Command::new(executable(&settings.binary));
+    let kernel = settings.placement.for_qemu(&kernel);
+    let mut command = Command::new(executable(settings));
     command
         .args(probe_arguments(engine, &kernel, &console))
-        .current_dir(&settings.state_dir)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .kill_on_drop(true);
+    settings.placement.settle(&mut command, &settings.state_dir)?;
     let mut child = command.spawn().map_err(|source| QemuError::Spawn {
         binary: settings.binary.clone(),
         source,

@@ -28,7 +28,7 @@
 //! VMs of the default size are resumed from one that was saved, where the settings say where to (`template`).
 //!
 //! The VMs are no children that end with the adaptor: each has its own process group, and a restarted
-//! adaptor finds them by their directories.
+//! adaptor finds them by their directories. Nor do they end with the adaptor's container ([`Placement::Node`]).
 
 mod accelerator;
 mod console;
@@ -36,6 +36,7 @@ mod error;
 mod instance;
 mod lock;
 mod machine;
+mod placement;
 mod process;
 mod provider;
 mod qmp;
@@ -46,8 +47,11 @@ mod spawn;
 mod tap;
 mod template;
 mod unsafe_inherit;
+mod unsafe_leave;
 mod unsafe_loop;
 mod unsafe_tap;
 
 pub use provider::QemuProvider;
-pub use settings::{Accelerator, InvalidAccelerator, QemuSettings, ScratchSettings};
+pub use settings::{
+    Accelerator, InvalidAccelerator, NodePlacement, Placement, QemuSettings, ScratchSettings,
+};

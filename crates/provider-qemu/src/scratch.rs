@@ -12,12 +12,13 @@ use std::{
         fd::{AsRawFd, OwnedFd, RawFd},
         unix::fs::{DirBuilderExt, OpenOptionsExt},
     },
+    path::Path,
 };
 
 use rustix::fs::OFlags;
 use tokio::process::Command;
 
-use crate::{ScratchSettings, error::QemuError, unsafe_inherit, unsafe_loop};
+use crate::{Placement, ScratchSettings, error::QemuError, unsafe_inherit, unsafe_loop};
 
 const CONTROL: &str = "/dev/loop-control";
 
@@ -34,10 +35,12 @@ pub(crate) struct ScratchDisk(OwnedFd);
 
 impl ScratchDisk {
     /// Makes an empty disk. It reads as zeros, and takes no more of the node than is written to it.
-    pub(crate) fn make(settings: &ScratchSettings) -> Result<Self, QemuError> {
+    pub(crate) fn make(settings: &ScratchSettings, placement: &Placement) -> Result<Self, QemuError> {
         let backing = unnamed_file(settings)?;
+        // A container has those devices that there were when it started.
         let open = |path: &str| {
-            let opened = OpenOptions::new().read(true).write(true).open(path);
+            let device = placement.of_qemu(Path::new(path));
+            let opened = OpenOptions::new().read(true).write(true).open(device);
             opened.map_err(QemuError::file("open the loop device", path))
         };
         let control = open(CONTROL)?;
@@ -121,7 +124,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::ScratchDisk;
-    use crate::ScratchSettings;
+    use crate::{Placement, ScratchSettings};
 
     fn settings(directory: &TempDir) -> ScratchSettings {
         ScratchSettings {
@@ -151,7 +154,7 @@ mod tests {
     #[test]
     fn a_disk_has_its_size_and_no_name_and_goes_with_its_descriptor() {
         let directory = TempDir::new().unwrap();
-        let disk = ScratchDisk::make(&settings(&directory)).unwrap();
+        let disk = ScratchDisk::make(&settings(&directory), &Placement::Here).unwrap();
         let mut device = File::from(disk.0);
         assert_eq!(device.seek(SeekFrom::End(0)).unwrap(), 3 << 30);
         device.seek(SeekFrom::End(-3)).unwrap();
@@ -172,7 +175,7 @@ mod tests {
         let settings = settings(&directory);
         let disks: Vec<_> = thread::scope(|scope| {
             let makers: Vec<_> = (0..12)
-                .map(|_| scope.spawn(|| ScratchDisk::make(&settings)))
+                .map(|_| scope.spawn(|| ScratchDisk::make(&settings, &Placement::Here)))
                 .collect();
             makers
                 .into_iter()

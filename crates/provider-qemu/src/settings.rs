@@ -40,6 +40,26 @@ pub struct QemuSettings {
     pub template_dir: Option<PathBuf>,
     /// The QEMU program, a path or a name to look up.
     pub binary: PathBuf,
+    /// Where that program is, and runs.
+    pub placement: Placement,
+}
+
+/// Where QEMU runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Placement {
+    /// Beside this program.
+    #[default]
+    Here,
+    /// On the node, and this program is in a container there, of which the VMs are no part.
+    Node(NodePlacement),
+}
+
+/// What this program's container must have for it: the node's process numbers, its network, all capabilities, and the state
+/// directory under the same path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodePlacement {
+    /// The control group of all VMs, below the root of each hierarchy.
+    pub cgroup: String,
 }
 
 /// The scratch disks of VMs: sparse files without names, gone with their VMs.
@@ -137,6 +157,7 @@ pub(crate) mod tests {
             scratch: None,
             template_dir: None,
             binary: "qemu-system-x86_64".into(),
+            placement: super::Placement::Here,
         }
     }
 

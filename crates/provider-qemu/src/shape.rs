@@ -8,7 +8,7 @@ use std::{
 
 use peerpods_provider::{ProviderError, Shape};
 
-use crate::{QemuSettings, error::QemuError};
+use crate::{Placement, QemuSettings, error::QemuError};
 
 /// The most CPUs of one VM: beyond any machine that would run pod VMs beside its own work.
 const VCPU_LIMIT: u32 = 32;
@@ -40,12 +40,22 @@ impl Plan {
         }
         Ok(text)
     }
+
+    /// The same VM, for a QEMU that runs there.
+    pub(crate) fn seen_from(&self, placement: &Placement) -> Self {
+        Self {
+            kernel: placement.for_qemu(&self.kernel),
+            initrd: placement.for_qemu(&self.initrd),
+            ..self.clone()
+        }
+    }
 }
 
-/// A file's path, size and time: another text once the file was replaced.
+/// A file's path, size and time: another text once the file was replaced. It is the time at which it came to where it is: in
+/// container images all files have the same time of their content.
 pub(crate) fn file_version(path: &Path) -> Result<String, QemuError> {
     let file = fs::metadata(path).map_err(QemuError::file("read", path))?;
-    let (size, seconds, nanoseconds) = (file.len(), file.mtime(), file.mtime_nsec());
+    let (size, seconds, nanoseconds) = (file.len(), file.ctime(), file.ctime_nsec());
     Ok(format!("{} {size} {seconds}.{nanoseconds:09}", path.display()))
 }
 

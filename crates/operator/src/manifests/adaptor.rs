@@ -14,6 +14,9 @@ use crate::{
 /// Its service account; what it may do is in `permissions`.
 const ACCOUNT: &str = "cloud-api-adaptor";
 
+/// Registry credentials for the images of all pods, as today's.
+const REGISTRIES_SECRET: &str = "auth-json-secret";
+
 /// The adaptor on every node that runs peer pods. With other settings it is another template, so that Kubernetes replaces
 /// the pods: the VMs go on.
 pub fn adaptor(installation: &Installation, observed: &Observed) -> ManagedObject {
@@ -24,6 +27,8 @@ pub fn adaptor(installation: &Installation, observed: &Observed) -> ManagedObjec
         "env": [
             {"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
             {"name": "CLUSTER_ID", "value": installation.cluster_id},
+            // VMs of QEMU outlive this pod: a new version takes up those of the old one.
+            {"name": "QEMU_PLACEMENT", "value": "node"},
         ],
         "envFrom": [
             {"configMapRef": {"name": names::SETTINGS_CONFIG_MAP}},
@@ -38,6 +43,7 @@ pub fn adaptor(installation: &Installation, observed: &Observed) -> ManagedObjec
             {"name": "run", "mountPath": "/run/peerpod", "mountPropagation": "Bidirectional"},
             {"name": "namespaces", "mountPath": "/run/netns", "mountPropagation": "HostToContainer"},
             {"name": "journal", "mountPath": "/var/lib/cloud-api-adaptor"},
+            {"name": "registries", "mountPath": "/root/containers", "readOnly": true},
         ],
     });
     let body = json!({"spec": {
@@ -52,6 +58,8 @@ pub fn adaptor(installation: &Installation, observed: &Observed) -> ManagedObjec
             "spec": {
                 "serviceAccountName": ACCOUNT,
                 "hostNetwork": true,
+                // QEMU is the node's, and what runs it is found by its process.
+                "hostPID": true,
                 "dnsPolicy": "ClusterFirstWithHostNet",
                 "priorityClassName": "system-node-critical",
                 "nodeSelector": {(names::labels::KATA_NODE): ""},
@@ -62,6 +70,8 @@ pub fn adaptor(installation: &Installation, observed: &Observed) -> ManagedObjec
                     host_path("run", "/run/peerpod"),
                     host_path("namespaces", "/run/netns"),
                     host_path("journal", "/var/lib/cloud-api-adaptor"),
+                    // Credentials for the images of all pods, in auth.json.
+                    {"name": "registries", "secret": {"secretName": REGISTRIES_SECRET, "optional": true}},
                 ],
             },
         },

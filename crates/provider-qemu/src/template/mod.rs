@@ -123,7 +123,8 @@ impl Template {
             digest.update([0]);
         }
         digest.update(format!("{:?}", settings.scratch));
-        for path in [&plan.kernel, &plan.initrd, &executable(&settings.binary)] {
+        let program = settings.placement.of_qemu(&executable(settings));
+        for path in [&plan.kernel, &plan.initrd, &program] {
             digest.update(shape::file_version(path)?);
         }
         digest.update(fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default());

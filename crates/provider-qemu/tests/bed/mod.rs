@@ -11,7 +11,7 @@ use std::{
 
 use async_trait::async_trait;
 use peerpods_provider::{InstanceId, OwnerScope, Provider, conformance::Place};
-use peerpods_provider_qemu::{Accelerator, QemuProvider, QemuSettings, ScratchSettings};
+use peerpods_provider_qemu::{Accelerator, Placement, QemuProvider, QemuSettings, ScratchSettings};
 use peerpods_testkit::namespaces::{devices, in_namespaces, make_bridge};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -67,6 +67,7 @@ pub(crate) fn settings(state: &Path, kernel: PathBuf, initrd: PathBuf) -> QemuSe
         }),
         template_dir: None,
         binary: "qemu-system-x86_64".into(),
+        placement: Placement::Here,
     }
 }
 
