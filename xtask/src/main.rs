@@ -45,6 +45,12 @@ enum Task {
     BenchSink,
     /// A guided tour of one peer pod, on a test bed that is up.
     Demo,
+    /// Installs the version of the plan; `up` runs it in a bed that is up.
+    #[command(hide = true)]
+    TestbedRefresh {
+        /// The bed's state folder.
+        state: PathBuf,
+    },
     /// PID 1 of the test bed; `up` starts it in new namespaces.
     #[command(hide = true)]
     TestbedInit {
@@ -69,6 +75,7 @@ fn main() -> ExitCode {
         Task::BenchNode(options) => bench::bench_node(&options),
         Task::BenchSink => bench::sink(),
         Task::Demo => demo::demo(),
+        Task::TestbedRefresh { state } => testbed::refresh(&state),
         Task::TestbedInit { state, bring_up } => testbed::init(&state, bring_up),
     };
     match result {

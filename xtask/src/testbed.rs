@@ -1,11 +1,12 @@
 //! The test bed: a real Kubernetes on this machine, with peer pods, in namespaces of its own.
 //!
 //! One process, PID 1 of the new namespaces, runs etcd, the control plane, containerd, the kubelet, a registry and
-//! cloud-api-adaptor. All that they do to network, mounts and processes ends with it; the rest is a state folder and
+//! what else a node has. Peer pods are installed as in any cluster, by the chart. All that they do to network, mounts and processes ends with it; the rest is a state folder and
 //! a parent cgroup, both named for this checkout, so that two checkouts can have beds at the same time.
 
 mod artifacts;
 mod cgroups;
+mod chart;
 mod debian;
 mod holder;
 mod images;
@@ -29,10 +30,11 @@ use anyhow::{Context, Result, bail, ensure};
 pub(crate) use self::{
     artifacts::{Artifacts, Product, Profile, prepare, product},
     debian::promtool,
-    init::init,
+    init::{init, refresh},
     layout::{image, second_cgroup},
+    programs::helm,
 };
-use self::{holder::Holder, layout::State, plan::Plan};
+use self::{chart::Packed, holder::Holder, layout::State, plan::Plan};
 use crate::process::output;
 
 /// A start takes 10 s; a machine busy with something else takes several times that.
@@ -67,7 +69,7 @@ pub(crate) fn up(profile: Profile) -> Result<()> {
         }
         Some(holder) => {
             println!("the test bed runs already");
-            refresh(&state, &artifacts)?;
+            bring_up_to_date(&state, &artifacts)?;
             holder
         }
         None => {
@@ -109,31 +111,45 @@ fn begin(state: &State, artifacts: &Artifacts) -> Result<Holder> {
     install::programs(state, &artifacts.ours)?;
     install::namespaces_shim(state)?;
     install::xtask(state)?;
-    let plan = Plan {
+    plan(artifacts).write(state)?;
+    Holder::start(state)
+}
+
+fn plan(artifacts: &Artifacts) -> Plan {
+    Plan {
         programs: artifacts.programs.clone(),
         registry: artifacts.registry.clone(),
         pause: artifacts.pause.clone(),
         busybox: artifacts.busybox.clone(),
         probe: artifacts.probe.clone(),
-        kernel: artifacts.kernel.clone(),
-        initrd: artifacts.initrd.clone(),
+        product: artifacts.product.iter().map(Packed::from).collect(),
         cgroup: layout::cgroup(),
         accelerator: env::var("QEMU_ACCELERATOR").unwrap_or_else(|_| DEFAULT_ACCELERATOR.to_owned()),
-    };
-    plan.write(state)?;
-    Holder::start(state)
+    }
 }
 
-/// Installs programs that changed; a new adaptor takes up the pods of the old one.
-fn refresh(state: &State, artifacts: &Artifacts) -> Result<()> {
+/// Installs what changed, as a cluster gets a new version: a new adaptor takes up the pods of the old one.
+fn bring_up_to_date(state: &State, artifacts: &Artifacts) -> Result<()> {
     let changed = install::programs(state, &artifacts.ours)?;
-    for program in &changed {
-        println!("installed a new {program}");
+    install::xtask(state)?;
+    let before = Plan::read(state)?;
+    let now = Plan {
+        accelerator: before.accelerator.clone(),
+        ..plan(artifacts)
+    };
+    if !is_up() {
+        return Ok(());
     }
-    if changed.contains(&"cloud-api-adaptor") && is_up() {
-        let enter = layout::folder().join("enter");
-        output(Command::new(enter).args(["pkill", "-TERM", "-x", "-P", "1", "cloud-api-adapt"]))
+    let enter = layout::folder().join("enter");
+    if changed.contains(&"cloud-api-adaptor") {
+        // That of runtime class kata-namespaces, which is no part of the cluster.
+        output(Command::new(&enter).args(["pkill", "-TERM", "-x", "-P", "1", "cloud-api-adapt"]))
             .context("cannot restart cloud-api-adaptor")?;
+    }
+    if now.product != before.product {
+        println!("installing a new version");
+        now.write(state)?;
+        chart::refresh_from_outside(&enter, state)?;
     }
     Ok(())
 }

@@ -3,11 +3,16 @@
 use std::{
     fs,
     io::Write,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Stdio},
 };
 
 use serde_json::Value;
+
+/// Where everything of ours is installed.
+pub const NAMESPACE: &str = "openshift-sandboxed-containers-operator";
+/// Below the folder of pods' logs.
+const ADAPTOR_LOGS: &str = "*_peerpodconfig-ctrl-caa-daemon-*/cloud-api-adaptor/*.log";
 
 /// The test bed of this checkout.
 pub struct Bed {
@@ -74,12 +79,14 @@ impl Bed {
         run(self.command("enter", arguments), "")
     }
 
-    /// The processes of a daemon of the node; its name as the kernel keeps it, cut to 15 characters. The bed has a second
-    /// adaptor, for benchmarks, which does not count.
+    /// The processes of a daemon, of the node or in a pod; its name as the kernel keeps it, cut to 15 characters. A process that
+    /// a daemon has started and that is not yet another program does not count, nor does the bed's second adaptor, for
+    /// benchmarks.
     pub fn daemons(&self, name: &str) -> Vec<String> {
         let script = format!(
-            "for p in $(pgrep --parent 1 --exact {name}); do \
-             grep -q CLOUD_PROVIDER=namespaces /proc/$p/environ || echo $p; done"
+            "for p in $(pgrep --exact {name}); do \
+             parent=$(ps -o ppid= -p $p) && [ \"$(cat /proc/$((parent))/comm)\" != {name} ] && \
+             ! grep -q CLOUD_PROVIDER=namespaces /proc/$p/environ && echo $p; done"
         );
         let found = self.enter(&["sh", "-c", &script]);
         found.stdout.lines().map(str::to_owned).collect()
@@ -87,13 +94,12 @@ impl Bed {
 
     /// How many scratch disks of VMs the node has: files without names in the bed's folder, behind loop devices.
     pub fn scratch_disks(&self) -> usize {
-        let folder = self.directory.join("state/scratch");
-        // There was no VM yet where it is missing.
-        let folder = fs::canonicalize(&folder).unwrap_or(folder);
+        // By the folder's name, as the adaptor's container sees it; it is that of the bed, for other beds have theirs.
+        let folder = format!("/scratch-{}/", self.control_group());
         let devices = fs::read_dir("/sys/block").expect("/sys is mounted").flatten();
         devices
             .filter_map(|device| fs::read_to_string(device.path().join("loop/backing_file")).ok())
-            .filter(|file| Path::new(file).starts_with(&folder))
+            .filter(|file| file.contains(&folder))
             .count()
     }
 
@@ -101,6 +107,22 @@ impl Bed {
     pub fn machines(&self) -> usize {
         let found = self.enter(&["pgrep", "--count", "[q]emu-system"]);
         found.stdout.trim().parse().expect("pgrep counts")
+    }
+
+    /// The name of the control group of all that the bed runs.
+    fn control_group(&self) -> String {
+        let plan = fs::read(self.directory.join("state/plan.json")).expect("a bed has a plan");
+        let plan: Value = serde_json::from_slice(&plan).expect("the plan is JSON");
+        plan["cgroup"].as_str().expect("the plan has a name").to_owned()
+    }
+
+    /// All that the adaptor has logged, as far as the node keeps it, in the order of its starts.
+    pub fn adaptor_log(&self) -> String {
+        let script = format!(
+            "cd {} && cat $(ls -tr {ADAPTOR_LOGS}) | cut -d ' ' -f 4-",
+            self.program("state/log/pods")
+        );
+        self.enter(&["sh", "-c", &script]).stdout
     }
 
     /// All that a daemon of the node has logged.

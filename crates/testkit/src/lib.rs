@@ -18,7 +18,7 @@ mod unsafe_namespaces;
 mod wait;
 
 pub use api_server::ApiServer;
-pub use bed::{Bed, Output};
+pub use bed::{Bed, NAMESPACE, Output};
 pub use https::{Reply, https, tls_stream};
 pub use pod::{Pod, PodBuilder, container};
 pub use wait::{wait_for, wait_no_disk_without_machine};

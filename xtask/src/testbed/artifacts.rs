@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::{debian, images, layout, lock, programs};
 use crate::{
+    images::Image,
     process::{cargo, root, run},
     stamp,
 };
@@ -63,6 +64,8 @@ pub(crate) struct Artifacts {
     pub(crate) disk: PathBuf,
     /// The folder with the UEFI firmware that boots it in QEMU.
     pub(crate) firmware: PathBuf,
+    /// The images of our own programs.
+    pub(crate) product: Vec<Image>,
     /// The program `docker-registry`.
     pub(crate) registry: PathBuf,
     /// The Debian package that the kernel is of.
@@ -118,7 +121,9 @@ pub(crate) fn prepare(profile: Profile) -> Result<Artifacts> {
     let firmware = debian::firmware()?;
     let _lock = lock::take(&layout::folder().join("artifacts.lock"))?;
     let images = images::prepare()?;
+    let packed = crate::images::write(&product, &layout::folder().join("images"))?;
     Ok(Artifacts {
+        product: packed,
         kernel: product.kernel,
         initrd: product.initrd,
         disk: layout::image().join("disk.raw"),

@@ -4,12 +4,13 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use super::{layout, programs};
+use super::{layout, layout::State, programs};
 use crate::{
     oci::{self, Item},
     process::{command, output, root, run},
@@ -57,6 +58,17 @@ pub(super) fn prepare() -> Result<Images> {
         probe(&images.probe)
     })?;
     Ok(images)
+}
+
+/// Puts an archive into the bed's registry; runs in the bed.
+pub(super) fn push(state: &State, archive: &Path, name: &str) -> Result<()> {
+    output(
+        Command::new("sh")
+            .arg(state.file("config/push.sh"))
+            .arg(archive)
+            .arg(name),
+    )
+    .map(drop)
 }
 
 fn pause(archive: &Path, source: &Path) -> Result<()> {

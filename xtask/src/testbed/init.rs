@@ -20,8 +20,8 @@ use anyhow::{Context, Result, ensure};
 
 use self::progress::step;
 use super::{
-    cgroups, holder,
-    layout::{NODE, NODE_CREDENTIALS, State},
+    cgroups, chart, holder,
+    layout::{CONTAINERD, NODE, NODE_CREDENTIALS, State},
     plan::Plan,
 };
 
@@ -66,9 +66,8 @@ fn pid1(state: &State) -> Result<()> {
         fs::write(state.file("outside/index.html"), PAGE)?;
         pki::prepare(state)?;
         plan.configure(state)?;
-        fs::copy(state.file("config/node-credentials.json"), NODE_CREDENTIALS)
-            .with_context(|| format!("cannot make {NODE_CREDENTIALS}"))?;
-        Ok(())
+        place(state, "node-credentials.json", NODE_CREDENTIALS)?;
+        place(state, "containerd.toml", CONTAINERD)
     })?;
     let program: PathBuf = std::env::current_exe().context("cannot tell which program this is")?;
     // Waited for by the supervisor, with all other processes; what it has to tell is in its files.
@@ -84,6 +83,22 @@ fn pid1(state: &State) -> Result<()> {
         .spawn()
         .context("cannot start the second part of the start")?;
     supervisor::supervise(daemons::all(&plan, state), &path, state)
+}
+
+/// Copies a configuration file to where the node has it.
+fn place(state: &State, name: &str, path: &str) -> Result<()> {
+    if let Some(folder) = Path::new(path).parent() {
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    }
+    fs::copy(state.file("config").join(name), path)
+        .map(drop)
+        .with_context(|| format!("cannot make {path}"))
+}
+
+/// Brings what is installed in the cluster up to date; runs in the bed.
+pub(crate) fn refresh(folder: &Path) -> Result<()> {
+    let state = State::from(folder);
+    chart::refresh(&Plan::read(&state)?, &state)
 }
 
 fn child(state: &State) -> Result<()> {

@@ -18,8 +18,9 @@ pub(super) const PRIVATE_REGISTRY: &str = "10.250.0.1:5001";
 /// The kubelet's credentials for the images of all pods, which the adaptors use as well.
 pub(super) const NODE_CREDENTIALS: &str = "/var/lib/kubelet/config.json";
 
-/// Where the adaptor serves whose guests run in VMs.
-pub(super) const SOCKET: &str = "/run/peerpod/hypervisor.sock";
+/// Containerd's configuration, where what installs the runtime looks for it.
+pub(super) const CONTAINERD: &str = "/etc/containerd/config.toml";
+
 /// Where the adaptor serves whose guests run in namespaces.
 pub(super) const NAMESPACES_SOCKET: &str = "/run/peerpod-namespaces/hypervisor.sock";
 /// Where the bed has the hierarchy of control groups version 2, also on a machine whose controllers are on version 1.

@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use super::layout::State;
+use super::{chart::Packed, layout::State};
 
 /// Written by `up`, read by PID 1.
 #[derive(Debug, Serialize, Deserialize)]
@@ -16,15 +16,15 @@ pub(super) struct Plan {
     pub(super) pause: PathBuf,
     pub(super) busybox: PathBuf,
     pub(super) probe: PathBuf,
-    pub(super) kernel: PathBuf,
-    pub(super) initrd: PathBuf,
+    /// The images of our own programs.
+    pub(super) product: Vec<Packed>,
     pub(super) cgroup: String,
     /// What QEMU runs VMs with: `tcg`, `kvm` or `auto`.
     pub(super) accelerator: String,
 }
 
 /// Configuration files, below the state folder, with `@NAME@` where a value belongs.
-const FILES: [(&str, &str); 15] = [
+const FILES: [(&str, &str); 16] = [
     ("containerd.toml", include_str!("files/containerd.toml")),
     (
         "certs.d/10.250.0.1:5000/hosts.toml",
@@ -47,13 +47,17 @@ const FILES: [(&str, &str); 15] = [
         "node-credentials.json",
         include_str!("files/node-credentials.json"),
     ),
+    ("namespace.json", include_str!("files/namespace.json")),
+    ("kata-config.json", include_str!("files/kata-config.json")),
     (
-        "peerpods.yaml",
-        include_str!("../../../deploy/crds/confidentialcontainers.org_peerpods.yaml"),
+        "namespaces-class.json",
+        include_str!("files/namespaces-class.json"),
     ),
-    ("adaptor-role.json", include_str!("files/adaptor-role.json")),
+    (
+        "namespaces-adaptor.json",
+        include_str!("files/namespaces-adaptor.json"),
+    ),
     ("Corefile", include_str!("files/Corefile")),
-    ("runtimeclasses.json", include_str!("files/runtimeclasses.json")),
     ("push.sh", include_str!("files/push.sh")),
 ];
 

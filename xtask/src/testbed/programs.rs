@@ -43,8 +43,11 @@ const CONTAINERD: [&str; 3] = [
 ];
 /// What installs charts.
 const HELM: &str = "helm.sh/helm/v3/cmd/helm";
-/// Without it Helm calls itself v3.21 and no more.
-const HELM_FLAGS: &str = "-s -w -X helm.sh/helm/v3/internal/version.version=v3.21.4";
+/// Without these Helm takes the cluster that it renders for, where there is none, for one of Kubernetes 1.20.
+const HELM_FLAGS: &str = concat!(
+    "-s -w -X helm.sh/helm/v3/internal/version.version=v3.21.4",
+    " -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor=1 -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=37",
+);
 /// The Go module, below the checkout.
 const MODULE: &str = "testbed";
 const SOURCES: [&str; 4] = ["go.mod", "go.sum", "kubernetes/main.go", "coredns/main.go"];
@@ -90,6 +93,21 @@ pub(super) fn prepare() -> Result<PathBuf> {
     }
     fs::rename(&unfinished, &folder).with_context(|| format!("cannot make {}", folder.display()))?;
     Ok(folder)
+}
+
+/// Helm alone, where nothing else is needed.
+pub(crate) fn helm() -> Result<PathBuf> {
+    let cache = tools::cache()?;
+    let together = cache.join(format!("bed-{}/helm", key()?));
+    if together.exists() {
+        return Ok(together);
+    }
+    let alone = cache.join(format!("helm-{}", key()?));
+    if !alone.exists() {
+        let _lock = lock::take(&cache.join("bed.lock"))?;
+        step("Helm", || build(&alone, HELM_FLAGS, "", &[HELM]))?;
+    }
+    Ok(alone)
 }
 
 /// Builds commands of the test bed's module; `output` is a file for one, or a folder.

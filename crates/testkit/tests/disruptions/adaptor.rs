@@ -5,23 +5,32 @@ use std::{
     process::{Command, Stdio},
 };
 
-use peerpods_testkit::{Bed, PodBuilder, Runtime, container, wait_for, wait_no_disk_without_machine};
+use peerpods_testkit::{
+    Bed, NAMESPACE, PodBuilder, Runtime, container, wait_for, wait_no_disk_without_machine,
+};
 
-use crate::{RESTART_LIMIT, instances_of, kill_daemon, replace_daemon, wait_adaptor_serves};
+use crate::{RESTART_LIMIT, instances_of, kill_daemon, replaced, wait_adaptor_serves};
 
 const ADAPTOR: &str = "cloud-api-adapt";
+const DAEMON_SET: &str = "daemonset/peerpodconfig-ctrl-caa-daemon";
 
 #[test]
 fn killed_it_costs_open_streams_no_byte_and_the_pod_is_deleted_as_ever() {
-    streams_go_on("streams", "-KILL");
+    streams_go_on("streams", |bed| kill_daemon(bed, ADAPTOR));
 }
 
 #[test]
 fn replaced_by_a_new_version_it_costs_open_streams_no_byte() {
-    streams_go_on("upgrade", "-TERM");
+    // Another pod with another container: nothing of the old one is left, and its VMs were none of it.
+    streams_go_on("upgrade", |bed| {
+        replaced(bed, ADAPTOR, |_| {
+            bed.kubectl(&["-n", NAMESPACE, "rollout", "restart", DAEMON_SET])
+                .text();
+        });
+    });
 }
 
-fn streams_go_on(name: &str, signal: &str) {
+fn streams_go_on(name: &str, replace: impl FnOnce(&Bed)) {
     let bed = Bed::connect();
     let script = "i=0; while :; do echo $i; i=$((i+1)); sleep 0.02; done";
     let pod = PodBuilder::new(name, Runtime::PeerPod, vec![container("main", script)]).start(&bed);
@@ -42,7 +51,7 @@ fn streams_go_on(name: &str, signal: &str) {
     };
     assert_eq!(say("before"), "before");
 
-    replace_daemon(&bed, ADAPTOR, signal);
+    replace(&bed);
     assert_eq!(
         say("while it is away, or just back"),
         "while it is away, or just back"

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod adaptor;
+mod capacity;
+mod installation;
 mod machine;
 mod node;
 mod peer_pods;
@@ -36,8 +38,16 @@ fn kill_daemon(bed: &Bed, name: &str) {
 /// Ends a daemon by a signal, and waits until another runs in its place.
 #[track_caller]
 fn replace_daemon(bed: &Bed, name: &str, signal: &str) {
+    replaced(bed, name, |process| {
+        bed.enter(&["kill", signal, process]).text();
+    });
+}
+
+/// Waits until another process of a daemon runs, after what was done to the one before.
+#[track_caller]
+fn replaced(bed: &Bed, name: &str, act: impl FnOnce(&str)) {
     let before = process_of(bed, name);
-    bed.enter(&["kill", signal, &before]).text();
+    act(&before);
     wait_for(&format!("{name} is started again"), RESTART_LIMIT, || {
         let now = process_of(bed, name);
         if now == before { Err(now) } else { Ok(()) }

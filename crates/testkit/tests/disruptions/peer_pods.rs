@@ -12,25 +12,31 @@ const ADAPTOR: &str = "cloud-api-adapt";
 const LIMIT: Duration = Duration::from_secs(150);
 
 /// The adaptor's account without its rights, for as long as this lives.
-struct WithoutRights<'bed>(&'bed Bed);
+struct WithoutRights<'bed> {
+    bed: &'bed Bed,
+    binding: Value,
+}
+
+const BINDING: [&str; 2] = ["clusterrolebinding", "cloud-api-adaptor"];
 
 impl<'bed> WithoutRights<'bed> {
     fn take(bed: &'bed Bed) -> Self {
-        bed.kubectl(&["delete", "clusterrolebinding", "cloud-api-adaptor"])
-            .text();
-        Self(bed)
+        let mut binding = bed.get(BINDING[0], BINDING[1]).expect("the chart has made it");
+        for field in ["uid", "resourceVersion", "creationTimestamp", "managedFields"] {
+            binding["metadata"]
+                .as_object_mut()
+                .expect("an object has metadata")
+                .remove(field);
+        }
+        bed.kubectl(&["delete", BINDING[0], BINDING[1]]).text();
+        Self { bed, binding }
     }
 }
 
 impl Drop for WithoutRights<'_> {
     fn drop(&mut self) {
-        self.0.kubectl(&[
-            "create",
-            "clusterrolebinding",
-            "cloud-api-adaptor",
-            "--clusterrole=cloud-api-adaptor",
-            "--user=cloud-api-adaptor",
-        ]);
+        self.bed
+            .kubectl_with_input(&["create", "-f", "-"], &self.binding.to_string());
     }
 }
 

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use peerpods_testkit::{Bed, Pod, PodBuilder, Runtime, container, wait_for};
+use peerpods_testkit::{Bed, NAMESPACE, Pod, PodBuilder, Runtime, container, wait_for};
+use serde_json::{Value, json};
 
-use crate::{RESTART_LIMIT, instances_of, kill_daemon, replace_daemon, wait_adaptor_serves, wait_no_machine};
+use crate::{RESTART_LIMIT, instances_of, kill_daemon, replaced, wait_adaptor_serves, wait_no_machine};
 
 const ADAPTOR: &str = "cloud-api-adapt";
-const SETTINGS: &str = "/run/testbed-settings/cloud-api-adaptor.env";
 
 /// The node keeps VMs for as long as this is there.
 struct Pool<'bed> {
@@ -16,7 +16,7 @@ struct Pool<'bed> {
 }
 
 impl<'bed> Pool<'bed> {
-    /// Sets the pool's size, as an administrator does: the setting, and a restart.
+    /// Sets the pool's size, as an administrator does: the operator replaces the adaptor.
     fn of(bed: &'bed Bed, size: usize) -> Self {
         let pool = Self { bed, size };
         pool.set(size);
@@ -25,9 +25,24 @@ impl<'bed> Pool<'bed> {
     }
 
     fn set(&self, size: usize) {
-        let script = format!("mkdir -p $(dirname {SETTINGS}); echo WARM_VMS={size} > {SETTINGS}");
-        self.bed.enter(&["sh", "-c", &script]).text();
-        replace_daemon(self.bed, ADAPTOR, "-TERM");
+        self.change(&json!(size.to_string()));
+    }
+
+    fn change(&self, setting: &Value) {
+        let patch = json!({"data": {"WARM_VMS": setting}}).to_string();
+        let patch = [
+            "patch",
+            "configmap",
+            "peer-pods-cm",
+            "--type=merge",
+            "--patch",
+            &patch,
+        ];
+        replaced(self.bed, ADAPTOR, |_| {
+            self.bed
+                .kubectl(&[&["-n", NAMESPACE], &patch[..]].concat())
+                .text();
+        });
         wait_adaptor_serves(self.bed);
     }
 
@@ -35,7 +50,7 @@ impl<'bed> Pool<'bed> {
     #[track_caller]
     fn wait_full(&self) -> BTreeSet<String> {
         wait_for("the pool is full", RESTART_LIMIT, || {
-            let (waiting, log) = (warm_instances(self.bed), self.bed.log("cloud-api-adaptor"));
+            let (waiting, log) = (warm_instances(self.bed), self.bed.adaptor_log());
             // The last of these lines tells how the pool is.
             let news = [
                 "the pool of warm VMs is full",
@@ -59,11 +74,9 @@ impl<'bed> Pool<'bed> {
 impl Drop for Pool<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("{}", self.bed.log("cloud-api-adaptor"));
+            eprintln!("{}", self.bed.adaptor_log());
         }
-        self.bed.enter(&["rm", "-f", SETTINGS]);
-        replace_daemon(self.bed, ADAPTOR, "-TERM");
-        wait_adaptor_serves(self.bed);
+        self.change(&Value::Null);
         wait_for("nothing is left of the pool", RESTART_LIMIT, || {
             let left = warm_instances(self.bed);
             if left.is_empty() {
@@ -173,11 +186,7 @@ fn killed_while_a_vm_is_claimed_the_adaptor_makes_it_the_pods_all_the_same() {
     let bed = Bed::connect();
     let pool = Pool::of(&bed, 1);
     let before = pool.wait_full();
-    let claims = |bed: &Bed| {
-        bed.log("cloud-api-adaptor")
-            .matches("the VM is being claimed")
-            .count()
-    };
+    let claims = |bed: &Bed| bed.adaptor_log().matches("the VM is being claimed").count();
     let earlier = claims(&bed);
     let pod = pod("warm-killed").create(&bed);
     wait_for("the claim begins", RESTART_LIMIT, || {

@@ -15,10 +15,11 @@ use super::{
     progress::{say, step},
 };
 use crate::{
-    process::{output, run},
+    process::output,
     testbed::{
-        images::{BUSYBOX, NODES_BUSYBOX, PROBE},
-        layout::{NAMESPACES_SOCKET, NODE, SOCKET, State},
+        chart,
+        images::{BUSYBOX, NODES_BUSYBOX, PROBE, push},
+        layout::{NAMESPACES_SOCKET, NODE, State},
         plan::Plan,
     },
 };
@@ -28,8 +29,6 @@ const LIMIT: Duration = Duration::from_secs(90);
 const INTERVAL: Duration = Duration::from_millis(100);
 /// The adaptor needs no time; without its socket pods get a clear error, so a start does not wait for long.
 const ADAPTOR_LIMIT: Duration = Duration::from_secs(5);
-/// The label of nodes for peer pods. The kubelet may not give it to itself.
-const LABEL: &str = "node-role.kubernetes.io/kata-oc=";
 
 /// Waits for the daemons, one after the other, and gives each what it needs.
 pub(super) fn bring_up(plan: &Plan, state: &State) -> Result<()> {
@@ -47,49 +46,59 @@ pub(super) fn bring_up(plan: &Plan, state: &State) -> Result<()> {
     step(state, "images in the registry", || {
         wait_for("the registry", || push(state, &plan.busybox, BUSYBOX))?;
         push(state, &plan.busybox, NODES_BUSYBOX)?;
-        push(state, &plan.probe, PROBE)
+        push(state, &plan.probe, PROBE)?;
+        chart::push_images(plan, state)
     })?;
     step(state, "API server", || {
         wait_for("the API server", || kubectl(&["get", "--raw", "/readyz"]))
     })?;
     fs::write(API_SERVES, "").context("cannot tell that the API server serves")?;
-    let classes = state.text("config/runtimeclasses.json");
-    step(state, "runtime classes", || {
-        wait_for("the runtime classes", || {
-            kubectl(&["apply", "--filename", &classes])
-        })
+    step(state, "chart", || {
+        for object in ["namespace", "namespaces-class", "namespaces-adaptor"] {
+            apply(state, object)?;
+        }
+        node_credentials(state)?;
+        chart::install(plan, state)
     })?;
-    let kinds = state.text("config/peerpods.yaml");
-    step(state, "custom resources", || {
-        wait_for("the custom resources", || {
-            kubectl(&["apply", "--filename", &kinds])
-        })
-    })?;
-    let role = state.text("config/adaptor-role.json");
-    step(state, "the adaptors' role", || {
-        wait_for("the adaptors' role", || kubectl(&["apply", "--filename", &role]))
-    })?;
+    step(state, "KataConfig", || apply(state, "kata-config"))?;
     let node = format!("node/{NODE}");
     step(state, "node", || {
-        wait_for("the node", || kubectl(&["label", "--overwrite", &node, LABEL]))?;
+        kubectl(&["wait", "--for=create", &node, "--timeout=90s"])?;
         kubectl(&["wait", "--for=condition=Ready", &node, "--timeout=90s"])
     })?;
     step(state, "service account", || {
         kubectl(&["wait", "--for=create", "serviceaccount/default", "--timeout=90s"])
     })?;
-    wait_for_adaptor(state, "cloud-api-adaptor", SOCKET)?;
-    wait_for_adaptor(state, "cloud-api-adaptor-namespaces", NAMESPACES_SOCKET)?;
+    step(state, "peer pods", || chart::wait(plan))?;
+    wait_for_namespaces_adaptor(state)?;
     fs::write(state.ready(), "").context("cannot tell that the bed is ready")
 }
 
+/// Applies one of the bed's files; tries until the API server knows everything that it is about.
+fn apply(state: &State, name: &str) -> Result<()> {
+    let file = state.text(&format!("config/{name}.json"));
+    wait_for(name, || kubectl(&["apply", "--filename", &file])).map(drop)
+}
+
+/// What the node may pull, every pod may: the kubelet reads a file, the adaptor a Secret.
+fn node_credentials(state: &State) -> Result<()> {
+    let file = format!(
+        "--from-file=auth.json={}",
+        state.text("config/node-credentials.json")
+    );
+    let namespace = ["--namespace", chart::NAMESPACE];
+    let secret = ["create", "secret", "generic", "auth-json-secret", &file];
+    kubectl(&[&namespace[..], &secret].concat()).map(drop)
+}
+
 /// Warns where it does not serve: all else of the bed is of use without it.
-fn wait_for_adaptor(state: &State, name: &str, socket: &str) -> Result<()> {
+fn wait_for_namespaces_adaptor(state: &State) -> Result<()> {
     let start = Instant::now();
-    while !Path::new(socket).exists() {
+    while !Path::new(NAMESPACES_SOCKET).exists() {
         if start.elapsed() > ADAPTOR_LIMIT {
-            let log = state.log(name);
+            let log = state.log("cloud-api-adaptor-namespaces");
             let warning = format!(
-                "warning: its pods cannot start, {name} does not serve: {}",
+                "warning: pods of class kata-namespaces cannot start, their adaptor does not serve: {}",
                 log.display()
             );
             return say(state, &warning);
@@ -97,13 +106,6 @@ fn wait_for_adaptor(state: &State, name: &str, socket: &str) -> Result<()> {
         sleep(INTERVAL);
     }
     Ok(())
-}
-
-fn push(state: &State, archive: &Path, name: &str) -> Result<()> {
-    run(Command::new("sh")
-        .arg(state.file("config/push.sh"))
-        .arg(archive)
-        .arg(name))
 }
 
 fn kubectl(arguments: &[&str]) -> Result<String> {

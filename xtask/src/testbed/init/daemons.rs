@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use crate::testbed::{
     layout::{
-        CGROUP2, NAMESPACES_SOCKET, NODE, NODE_ADDRESS, NODE_CREDENTIALS, PRIVATE_REGISTRY, REGISTRY, State,
+        CGROUP2, CONTAINERD, NAMESPACES_SOCKET, NODE, NODE_ADDRESS, NODE_CREDENTIALS, PRIVATE_REGISTRY,
+        REGISTRY, State,
     },
     plan::Plan,
 };
@@ -41,7 +42,7 @@ pub(super) fn all(plan: &Plan, state: &State) -> Vec<Daemon> {
     let kubeconfig = |user: &str| format!("--kubeconfig={}", state.kubeconfig(user).display());
     vec![
         kubernetes("etcd", etcd(state)),
-        kubernetes("containerd", vec!["--config".into(), config("containerd.toml")]),
+        kubernetes("containerd", vec!["--config".into(), CONTAINERD.into()]),
         kubernetes("kube-apiserver", api_server(&pki)),
         Daemon {
             program: plan.registry.clone(),
@@ -55,7 +56,6 @@ pub(super) fn all(plan: &Plan, state: &State) -> Vec<Daemon> {
             )
         },
         outside(state),
-        adaptor(plan, state),
         namespaces_adaptor(plan, state),
         client(
             "kube-controller-manager",
@@ -159,40 +159,20 @@ fn outside(state: &State) -> Daemon {
     }
 }
 
-/// The adaptor of runtime class kata-remote: guests in VMs.
-fn adaptor(plan: &Plan, state: &State) -> Daemon {
-    let settings = [
-        ("CLOUD_PROVIDER", "qemu"),
-        ("QEMU_BRIDGE", "knode0"),
-        ("QEMU_ADDRESS_POOL", "10.250.0.100-10.250.0.200"),
-        ("QEMU_GATEWAY", NODE_ADDRESS),
-        ("QEMU_PREFIX_LENGTH", "24"),
-        ("QEMU_MTU", "9001"),
-        ("QEMU_ACCELERATOR", &plan.accelerator),
-    ];
-    let mut daemon = any_adaptor("cloud-api-adaptor", state);
-    daemon
-        .environment
-        .extend(settings.map(|(name, value)| (name, value.to_owned())));
-    daemon
-        .environment
-        .push(("QEMU_SCRATCH_DIR", state.text("scratch")));
-    daemon
-        .environment
-        .push(("QEMU_TEMPLATE_DIR", state.text("templates")));
-    daemon
-        .environment
-        .push(("QEMU_KERNEL", plan.kernel.display().to_string()));
-    daemon
-        .environment
-        .push(("QEMU_INITRD", plan.initrd.display().to_string()));
-    daemon
-}
-
-/// The adaptor of runtime class kata-namespaces. Its tunnels have a port of their own, because both adaptors give the
-/// same numbers to them.
+/// The adaptor of runtime class kata-namespaces, which is of the bed alone: nobody installs it in a cluster. Its tunnels have a
+/// port of their own, because both adaptors give the same numbers to them.
 fn namespaces_adaptor(plan: &Plan, state: &State) -> Daemon {
+    let insecure = format!("{REGISTRY},{PRIVATE_REGISTRY}");
+    let kubeconfig = state.kubeconfig("adaptor").display().to_string();
+    let cgroup = format!("{CGROUP2}/{}", plan.cgroup);
+    let guest = state.text("bin/peerpods-guest");
+    let launcher = state.text("bin/peerpods-namespaces-launcher");
     let settings = [
+        ("NODE_NAME", NODE),
+        ("CLUSTER_ID", "testbed"),
+        ("INSECURE_REGISTRIES", &insecure),
+        ("KUBECONFIG", &kubeconfig),
+        ("AUTH_JSON_FILE", NODE_CREDENTIALS),
         ("CLOUD_PROVIDER", "namespaces"),
         ("REMOTE_HYPERVISOR_ENDPOINT", NAMESPACES_SOCKET),
         ("PODS_DIR", "/run/peerpod-namespaces/pods"),
@@ -205,34 +185,15 @@ fn namespaces_adaptor(plan: &Plan, state: &State) -> Daemon {
         ("NAMESPACES_PREFIX_LENGTH", "24"),
         ("NAMESPACES_MTU", "9001"),
         ("HEALTH_ADDRESS", "127.0.0.1:8001"),
-    ];
-    let mut daemon = any_adaptor("cloud-api-adaptor-namespaces", state);
-    daemon
-        .environment
-        .extend(settings.map(|(name, value)| (name, value.to_owned())));
-    let cgroup = format!("{CGROUP2}/{}", plan.cgroup);
-    daemon.environment.push(("NAMESPACES_CGROUP", cgroup));
-    daemon
-        .environment
-        .push(("NAMESPACES_GUEST", state.text("bin/peerpods-guest")));
-    let launcher = state.text("bin/peerpods-namespaces-launcher");
-    daemon.environment.push(("NAMESPACES_LAUNCHER", launcher));
-    daemon
-}
-
-fn any_adaptor(name: &'static str, state: &State) -> Daemon {
-    let settings = [
-        ("NODE_NAME", NODE.to_owned()),
-        ("CLUSTER_ID", "testbed".to_owned()),
-        ("INSECURE_REGISTRIES", format!("{REGISTRY},{PRIVATE_REGISTRY}")),
-        ("KUBECONFIG", state.kubeconfig("adaptor").display().to_string()),
-        ("AUTH_JSON_FILE", NODE_CREDENTIALS.to_owned()),
+        ("NAMESPACES_CGROUP", &cgroup),
+        ("NAMESPACES_GUEST", &guest),
+        ("NAMESPACES_LAUNCHER", &launcher),
     ];
     Daemon {
-        name,
+        name: "cloud-api-adaptor-namespaces",
         program: state.file("bin/cloud-api-adaptor"),
         arguments: Vec::new(),
-        environment: settings.into(),
+        environment: settings.map(|(name, value)| (name, value.to_owned())).into(),
         after: None,
     }
 }

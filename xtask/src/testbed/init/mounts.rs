@@ -29,7 +29,10 @@ const DAEMON_FOLDERS: [&str; 3] = ["kubelet", "cni", "cloud-api-adaptor"];
 pub(super) fn prepare(state: &State) -> Result<()> {
     tmpfs(Path::new("/run"))?;
     fs::create_dir_all("/run/lock").context("cannot make /run/lock")?;
-    var_lib(state)?;
+    own(Path::new("/var/lib"), &DAEMON_FOLDERS, state)?;
+    // Programs and configuration that are installed on the node.
+    own(Path::new("/etc"), &[], state)?;
+    own(Path::new("/opt"), &[], state)?;
     sysfs()?;
     sysctls()?;
     let log = state.file("log/node");
@@ -40,21 +43,23 @@ pub(super) fn prepare(state: &State) -> Result<()> {
     mount_change("/", shared).context("cannot share the mounts of the node with its pods")
 }
 
-/// /var/lib is a private folder with the machine's own entries mounted into it, and the daemons' folders from the
-/// state folder. The machine's is not even touched for the mount points.
-fn var_lib(state: &State) -> Result<()> {
-    let (folder, machine) = (Path::new("/var/lib"), Path::new("/run/machine-var-lib"));
+/// Makes a folder the node's own: the machine's entries are mounted into it, and `from_state` come from the state folder. The
+/// machine's is not even touched for the mount points.
+fn own(folder: &Path, from_state: &[&str], state: &State) -> Result<()> {
+    let machine = Path::new("/run/machine");
     fs::create_dir_all(machine)?;
-    mount_bind_recursive(folder, machine).context("cannot keep a view of the machine's /var/lib")?;
+    let shown = folder.display();
+    mount_bind_recursive(folder, machine)
+        .with_context(|| format!("cannot keep a view of the machine's {shown}"))?;
     tmpfs(folder)?;
-    for entry in fs::read_dir(machine).context("cannot list /var/lib")? {
+    for entry in fs::read_dir(machine).with_context(|| format!("cannot list {shown}"))? {
         let entry = entry?;
         let (name, kind, target) = (
             entry.file_name(),
             entry.file_type()?,
             folder.join(entry.file_name()),
         );
-        if DAEMON_FOLDERS.iter().any(|ours| name == *ours) {
+        if from_state.iter().any(|ours| name == *ours) {
             continue;
         }
         if kind.is_symlink() {
@@ -70,8 +75,9 @@ fn var_lib(state: &State) -> Result<()> {
         }
     }
     // The entries' mounts are copies of their own and stay.
-    unmount(machine, UnmountFlags::DETACH).context("cannot give back the view of the machine's /var/lib")?;
-    for name in DAEMON_FOLDERS {
+    unmount(machine, UnmountFlags::DETACH)
+        .with_context(|| format!("cannot give back the view of the machine's {shown}"))?;
+    for name in from_state {
         let (source, target) = (state.file("var").join(name), folder.join(name));
         fs::create_dir_all(&source).with_context(|| format!("cannot make {}", source.display()))?;
         fs::create_dir_all(&target).with_context(|| format!("cannot make {}", target.display()))?;

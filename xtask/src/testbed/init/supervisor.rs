@@ -1,7 +1,7 @@
 //! PID 1's one task from then on: every daemon runs, and every process that ends is waited for.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{File, OpenOptions},
     path::Path,
     process::{Command, Stdio},
     thread::sleep,
@@ -19,8 +19,6 @@ use crate::testbed::layout::State;
 
 /// Between the end of a daemon and its next start: it does not fill its log with one reason many times a second.
 const RESTART_PAUSE: Duration = Duration::from_millis(500);
-/// On the node; there is nothing in it until somebody puts it there.
-const SETTINGS_FOLDER: &str = "/run/testbed-settings";
 /// How often the supervisor looks, while a daemon is to be started.
 const INTERVAL: Duration = Duration::from_millis(20);
 
@@ -103,7 +101,6 @@ fn spawn(daemon: &Daemon, path: &str, state: &State) -> Result<Pid> {
     let child = Command::new(&daemon.program)
         .args(&daemon.arguments)
         .envs(daemon.environment.iter().map(|(name, value)| (name, value)))
-        .envs(changed_settings(daemon.name))
         .env("PATH", path)
         .current_dir("/")
         .stdin(Stdio::null())
@@ -113,16 +110,6 @@ fn spawn(daemon: &Daemon, path: &str, state: &State) -> Result<Pid> {
         .with_context(|| format!("cannot start {}: {}", daemon.name, daemon.program.display()))?;
     // The child itself is waited for above, with all others.
     Ok(Pid::from_child(&child))
-}
-
-/// What somebody changed since the bed is up: `NAME=VALUE` lines, which the daemon takes when it starts again. As the edit
-/// of a ConfigMap does in a cluster.
-fn changed_settings(daemon: &str) -> Vec<(String, String)> {
-    let text = fs::read_to_string(format!("{SETTINGS_FOLDER}/{daemon}.env")).unwrap_or_default();
-    let lines = text.lines().filter_map(|line| line.split_once('='));
-    lines
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect()
 }
 
 /// A log goes on where the last start of its daemon ended.

@@ -1,0 +1,162 @@
+//! Peer pods in the bed, installed as in any cluster: images from a registry, the chart, a KataConfig.
+
+use std::{fs, path::Path, process::Command};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{
+    images::push,
+    layout::{NODE_ADDRESS, PRIVATE_REGISTRY, REGISTRY, State},
+    plan::Plan,
+};
+use crate::{
+    images::{Image, VERSION},
+    process::{output, root, run},
+};
+
+/// Where everything of ours is.
+pub(super) const NAMESPACE: &str = "openshift-sandboxed-containers-operator";
+/// The release, and below the checkout its chart.
+const RELEASE: &str = "peerpods";
+const CHART: &str = "deploy/helm/peerpods";
+/// An installation takes seconds; a machine busy with something else takes several times that.
+const LIMIT: &str = "180s";
+
+/// An image of ours: its archive, and the digest by which it is run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Packed {
+    name: String,
+    archive: std::path::PathBuf,
+    digest: String,
+}
+
+impl From<&Image> for Packed {
+    fn from(image: &Image) -> Self {
+        Self {
+            name: image.name.to_owned(),
+            archive: image.archive.clone(),
+            digest: image.digest.clone(),
+        }
+    }
+}
+
+impl Packed {
+    /// By which the node pulls it.
+    fn reference(&self) -> String {
+        format!("{REGISTRY}/{}@{}", self.name, self.digest)
+    }
+}
+
+/// Puts the images that the registry does not have into it.
+pub(super) fn push_images(plan: &Plan, state: &State) -> Result<()> {
+    let folder = state.file("pushed");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    for image in &plan.product {
+        let note = folder.join(&image.name);
+        if fs::read_to_string(&note).is_ok_and(|digest| digest == image.digest) {
+            continue;
+        }
+        push(state, &image.archive, &format!("{}:{VERSION}", image.name))?;
+        fs::write(&note, &image.digest).with_context(|| format!("cannot write {}", note.display()))?;
+    }
+    Ok(())
+}
+
+/// Installs the chart, or a new version of it.
+pub(super) fn install(plan: &Plan, state: &State) -> Result<()> {
+    let file = state.file("config/values.json");
+    fs::write(&file, values(plan).to_string()).with_context(|| format!("cannot write {}", file.display()))?;
+    let mut helm = Command::new(plan.programs.join("helm"));
+    for folder in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
+        helm.env(folder, state.file("helm"));
+    }
+    helm.args(["upgrade", "--install", RELEASE])
+        .arg(root().join(CHART))
+        .args(["--namespace", NAMESPACE, "--values"])
+        .arg(&file);
+    output(&mut helm).map(drop)
+}
+
+/// What is peculiar to the bed.
+fn values(plan: &Plan) -> Value {
+    let image = |name: &str| {
+        let digest = plan
+            .product
+            .iter()
+            .find(|image| image.name == name)
+            .map_or("", |image| &image.digest);
+        json!({"name": name, "digest": digest})
+    };
+    json!({
+        "images": {
+            "registry": REGISTRY,
+            "operator": image("peerpods-operator"),
+            "webhook": image("peerpods-webhook"),
+            "adaptor": image("cloud-api-adaptor"),
+            "nodeRuntime": image("peerpods-node-runtime"),
+        },
+        // The bed has one node.
+        "operator": {"replicas": 1},
+        "clusterID": "testbed",
+        "settings": {
+            "CLOUD_PROVIDER": "qemu",
+            "QEMU_BRIDGE": "knode0",
+            "QEMU_ADDRESS_POOL": "10.250.0.100-10.250.0.200",
+            "QEMU_GATEWAY": NODE_ADDRESS,
+            "QEMU_PREFIX_LENGTH": "24",
+            "QEMU_MTU": "9001",
+            "QEMU_ACCELERATOR": plan.accelerator,
+            // All that the bed does on the machine is below one control group.
+            "QEMU_CGROUP": format!("{}/vms", plan.cgroup),
+            // The kernel shows these names to the whole machine.
+            "QEMU_SCRATCH_DIR": format!("/var/lib/cloud-api-adaptor/scratch-{}", plan.cgroup),
+            "INSECURE_REGISTRIES": format!("{REGISTRY},{PRIVATE_REGISTRY}"),
+        },
+    })
+}
+
+/// Waits until everything that the operator makes is there in this version, and pods can be made.
+pub(super) fn wait(plan: &Plan) -> Result<()> {
+    let limit = format!("--timeout={LIMIT}");
+    let made = [
+        ("deployment/peerpods-operator", "peerpods-operator"),
+        ("daemonset/peerpods-node-install", "peerpods-node-runtime"),
+        ("daemonset/peerpodconfig-ctrl-caa-daemon", "cloud-api-adaptor"),
+        ("deployment/peer-pods-webhook", "peerpods-webhook"),
+    ];
+    for (object, name) in made {
+        let image = plan.product.iter().find(|image| image.name == name);
+        let reference = image
+            .with_context(|| format!("there is no image {name}"))?
+            .reference();
+        let is_new = format!("--for=jsonpath={{.spec.template.spec.containers[0].image}}={reference}");
+        kubectl(&["wait", "--for=create", object, &limit])?;
+        kubectl(&["wait", &is_new, object, &limit])?;
+        kubectl(&["rollout", "status", object, &limit])?;
+    }
+    kubectl(&["wait", "--for=condition=Ready", "kataconfig/cluster", &limit]).map(drop)
+}
+
+/// Installs a new version on a bed that runs; runs in the bed.
+pub(super) fn refresh(plan: &Plan, state: &State) -> Result<()> {
+    push_images(plan, state)?;
+    install(plan, state)?;
+    let config = state.text("config/kata-config.json");
+    kubectl(&["apply", "--filename", &config])?;
+    wait(plan)
+}
+
+fn kubectl(arguments: &[&str]) -> Result<String> {
+    let namespace = ["--namespace", NAMESPACE];
+    output(Command::new("kubectl").args(namespace).args(arguments))
+}
+
+/// Runs this program's `refresh` in the bed.
+pub(super) fn refresh_from_outside(enter: &Path, state: &State) -> Result<()> {
+    let own = std::env::current_exe().context("cannot tell which program this is")?;
+    run(Command::new(enter)
+        .arg(own)
+        .args(["testbed-refresh".as_ref(), state.0.as_os_str()]))
+}
