@@ -2,6 +2,8 @@
 
 mod crds;
 mod directions;
+mod manifests;
+mod permissions;
 mod policies;
 mod tidy;
 mod what_works;
@@ -17,7 +19,10 @@ use crate::{
 pub(crate) fn write_generated() -> Result<()> {
     what_works::write()?;
     crds::write()?;
-    policies::write()
+    policies::write()?;
+    permissions::write()?;
+    // From what was just written.
+    manifests::write()
 }
 
 /// Formatting, lints, dependencies and their directions, and the rules of the house.
@@ -32,7 +37,9 @@ pub(crate) fn check() -> Result<()> {
     step("generated documents", || {
         what_works::check()?;
         crds::check()?;
-        policies::check()
+        policies::check()?;
+        permissions::check()?;
+        manifests::check()
     })?;
     // The two steps after this one look at the dependencies of every platform, which no build here downloads.
     step("dependencies, of every platform", || {

@@ -94,11 +94,14 @@ fn control_groups(folder: &Path, name: &str) -> io::Result<Vec<File>> {
 fn control_group(root: &Path, name: &str) -> io::Result<File> {
     let group = root.join(name);
     fs::create_dir_all(&group)?;
-    // Of version 1: a set of no CPUs takes no process, and a new one has none.
+    // Of version 1: a set of no CPUs takes no process, and a new one has none. Of version 2: one of none has its parent's.
     for file in ["cpuset.cpus", "cpuset.mems"] {
         let (own, above) = (group.join(file), group.parent().unwrap_or(root).join(file));
-        if above.exists() && fs::read_to_string(&own)?.trim().is_empty() {
-            fs::write(&own, fs::read_to_string(above)?)?;
+        if own.exists() && above.exists() && fs::read_to_string(&own)?.trim().is_empty() {
+            let value = fs::read_to_string(above)?;
+            if !value.trim().is_empty() {
+                fs::write(&own, value)?;
+            }
         }
     }
     OpenOptions::new().write(true).open(group.join("cgroup.procs"))

@@ -1,4 +1,4 @@
-//! The definitions of custom resources under `deploy/crds`: printed from the Rust types.
+//! The definitions of custom resources, by themselves and in the chart: printed from the Rust types.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -6,22 +6,26 @@ use anyhow::{Context, Result, ensure};
 
 use crate::process::{cargo, root, run};
 
-const FOLDER: &str = "deploy/crds";
+const FOLDERS: [&str; 2] = ["deploy/crds", "deploy/helm/peerpods/files/crds"];
 
 /// Compares the manifests with the types.
 pub(super) fn check() -> Result<()> {
     let printed = root().join("target/crds");
     print_to(&printed)?;
-    ensure!(
-        manifests(&printed)? == manifests(&root().join(FOLDER))?,
-        "{FOLDER} is not what the types of crates/api say: run `cargo xtask docs`"
-    );
+    for folder in FOLDERS {
+        ensure!(
+            manifests(&printed)? == manifests(&root().join(folder))?,
+            "{folder} is not what the types of crates/api say: run `cargo xtask docs`"
+        );
+    }
     Ok(())
 }
 
 /// Writes the manifests.
 pub(super) fn write() -> Result<()> {
-    print_to(&root().join(FOLDER))
+    FOLDERS
+        .iter()
+        .try_for_each(|folder| print_to(&root().join(folder)))
 }
 
 /// Prints all definitions into a folder that then holds nothing else.
