@@ -63,6 +63,14 @@ impl PodBuilder {
         Pod { bed, name: self.name }
     }
 
+    /// Tries to make the pod, and gives the words with which the API server refuses it.
+    #[track_caller]
+    pub fn refused(self, bed: &Bed) -> String {
+        let output = bed.kubectl_with_input(&["apply", "-f", "-"], &self.object.to_string());
+        assert_ne!(output.code, 0, "{}", output.stdout);
+        output.stderr
+    }
+
     /// Makes the pod and waits until it is ready.
     #[track_caller]
     pub fn start(self, bed: &Bed) -> Pod<'_> {

@@ -119,23 +119,19 @@ fn memory_beyond_a_limit_that_admission_kept_is_an_oom_kill() {
 }
 
 #[test]
-fn an_annotation_that_cannot_be_read_is_told_in_an_event() {
+fn an_annotation_that_cannot_be_read_is_refused_by_admission() {
     let bed = Bed::connect();
-    let pod = PodBuilder::new(
+    let refusal = PodBuilder::new(
         "kept-broken",
         Runtime::PeerPod,
         vec![container("main", "sleep 1000")],
     )
     .annotation("kata.peerpods.io/resources", "cpu=2")
-    .create(&bed);
-    wait_for("an event names the annotation", FIGURES_LIMIT, || {
-        let events = pod.events();
-        if events.contains("kata.peerpods.io/resources: annotation") {
-            Ok(())
-        } else {
-            Err(events)
-        }
-    });
+    .refused(&bed);
+    assert!(
+        refusal.contains("annotation kata.peerpods.io/resources is not valid"),
+        "{refusal}"
+    );
 }
 
 #[test]
