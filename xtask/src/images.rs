@@ -22,6 +22,8 @@ use crate::{
 const NOBODY: &str = "65532:65532";
 /// Who makes network devices, or changes the node.
 const ROOT: &str = "0:0";
+/// Where TLS libraries look for the system's authorities.
+const AUTHORITIES: &str = "etc/ssl/certs/ca-certificates.crt";
 /// The version of all programs: that of the workspace.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -43,8 +45,9 @@ enum Beside {
     Nothing,
     /// Another program, in /usr/bin.
     Program(&'static str),
-    /// The VM image of the provider `qemu`, in /usr/share/peerpods; QEMU itself is the node's.
-    VmImage,
+    /// What providers need: the authorities that clouds' certificates are of, and the VM image of the provider `qemu`, in
+    /// /usr/share/peerpods; QEMU itself is the node's.
+    Providers,
 }
 
 const DEFINITIONS: [Definition; 4] = [
@@ -67,7 +70,7 @@ const DEFINITIONS: [Definition; 4] = [
         description: "The node daemon of peer pods: launches their virtual machines",
         program: "cloud-api-adaptor",
         user: ROOT,
-        beside: Beside::VmImage,
+        beside: Beside::Providers,
     },
     Definition {
         name: "peerpods-node-runtime",
@@ -154,7 +157,7 @@ fn files(definition: &Definition, product: &Product) -> Vec<(String, u32, PathBu
     match definition.beside {
         Beside::Nothing => {}
         Beside::Program(name) => files.push(program(name)),
-        Beside::VmImage => files.extend([
+        Beside::Providers => files.extend([
             shared("vmlinuz", &product.kernel),
             shared("initrd.img", &product.initrd),
         ]),
@@ -162,6 +165,16 @@ fn files(definition: &Definition, product: &Product) -> Vec<(String, u32, PathBu
     files
 }
 
+/// Mozilla's authorities, as the guest has them for its registries.
+fn authorities() -> String {
+    let certificates = webpki_root_certs::TLS_SERVER_ROOT_CERTS
+        .iter()
+        .map(|root| pem::Pem::new("CERTIFICATE", root.as_ref()));
+    let lines = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
+    pem::encode_many_config(&certificates.collect::<Vec<_>>(), lines)
+}
+
+/// All folders, with what is not of this build in them.
 fn folders(beside: &Beside) -> Vec<Item> {
     let mut folders = vec![
         Item::Folder("usr", 0o755),
@@ -172,9 +185,15 @@ fn folders(beside: &Beside) -> Vec<Item> {
         Item::Link("var/run".to_owned(), "../run"),
         Item::Folder("tmp", 0o1777),
     ];
-    if let Beside::VmImage = beside {
+    if let Beside::Providers = beside {
         folders.push(Item::Folder("usr/share", 0o755));
         folders.push(Item::Folder("usr/share/peerpods", 0o755));
+        folders.extend(["etc", "etc/ssl", "etc/ssl/certs"].map(|name| Item::Folder(name, 0o755)));
+        folders.push(Item::File(
+            AUTHORITIES.to_owned(),
+            0o644,
+            authorities().into_bytes(),
+        ));
     }
     folders
 }
