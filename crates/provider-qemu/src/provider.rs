@@ -63,6 +63,12 @@ struct Order<'a> {
     address: Ipv4Addr,
 }
 
+/// What a VM is resumed from, and what it is told then.
+struct Resumption {
+    template: Template,
+    items: Items,
+}
+
 /// Whether the call that launched a VM goes on, or the VM is what it left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Launcher {
@@ -178,15 +184,15 @@ impl QemuProvider {
             engine,
             address,
         };
-        if let Some(template) = self.template_of(&order) {
-            match self.start_settled(&directory, &order, Some(&template)).await {
+        if let Some(resumption) = self.resumption(&order) {
+            match self.start_settled(&directory, &order, Some(&resumption)).await {
                 Ok(instance) => return Ok(instance),
                 Err(error) => {
                     tracing::warn!(
                         error = chain(&error),
                         "VMs are not resumed but booted, for a while"
                     );
-                    template.reject().map_err(failed())?;
+                    resumption.template.reject().map_err(failed())?;
                 }
             }
         }
@@ -195,16 +201,15 @@ impl QemuProvider {
             .map_err(failed())
     }
 
-    /// The template that a VM can be resumed from, where there is one and what the VM is told fits.
-    fn template_of(&self, order: &Order<'_>) -> Option<Template> {
+    /// How the VM can be resumed, where there is a template and what the VM is told fits.
+    fn resumption(&self, order: &Order<'_>) -> Option<Resumption> {
         let root = self.settings.template_dir.as_ref()?;
         let template = Template::of(root, &self.settings, order.plan, order.engine).ok()?;
-        let usable = template.presence() == template::Presence::Usable && self.items(order).is_some();
-        usable.then_some(template)
-    }
-
-    fn items(&self, order: &Order<'_>) -> Option<Items> {
-        Items::fit(&order.request.payload, self.network(order.address).as_bytes())
+        if template.presence() != template::Presence::Usable {
+            return None;
+        }
+        let items = Items::fit(&order.request.payload, self.network(order.address).as_bytes())?;
+        Some(Resumption { template, items })
     }
 
     /// Starts the VM, or leaves nothing of it.
@@ -212,9 +217,10 @@ impl QemuProvider {
         &self,
         directory: &InstanceDirectory,
         order: &Order<'_>,
-        template: Option<&Template>,
+        resumption: Option<&Resumption>,
     ) -> Result<Instance, QemuError> {
-        let record = self.write_files(directory, order, template)?;
+        let record = self.write_files(directory, order, resumption)?;
+        let template = resumption.map(|resumption| &resumption.template);
         let started = self.start(directory, record, order, template).await;
         if started.is_err() {
             // The error says why; what stays would only hold the payload's secret until the next call.
@@ -272,21 +278,19 @@ impl QemuProvider {
         &self,
         directory: &InstanceDirectory,
         order: &Order<'_>,
-        template: Option<&Template>,
+        resumption: Option<&Resumption>,
     ) -> Result<Record, QemuError> {
         let path = directory.path();
         local::make_private_directory(path)?;
-        let network = self.network(order.address);
-        match template.and_then(|_| self.items(order)) {
-            Some(items) => {
-                local::write_private(&path.join(NETWORK_FILE), &items.network)?;
-                local::write_private(&directory.user_data(), &items.user_data)?;
+        match resumption {
+            Some(resumption) => {
                 let mut entropy = [0; ENTROPY_BYTES];
                 rustix::rand::getrandom(&mut entropy, GetRandomFlags::empty())
                     .map_err(|error| QemuError::file("fill", path.join(ENTROPY_FILE))(error.into()))?;
-                local::write_private(&path.join(ENTROPY_FILE), &entropy)?;
+                resumption.items.write(path, &entropy)?;
             }
             None => {
+                let network = self.network(order.address);
                 local::write_private(&path.join(NETWORK_FILE), network.as_bytes())?;
                 local::write_private(&directory.user_data(), &order.request.payload)?;
             }

@@ -24,7 +24,7 @@ use crate::{
     QemuSettings,
     error::QemuError,
     lock,
-    machine::{ENTROPY_FILE, Engine, NETWORK_FILE},
+    machine::Engine,
     process,
     qmp::Control,
     shape::Plan,
@@ -83,10 +83,7 @@ async fn build_in(
     engine: Engine,
 ) -> Result<(), QemuError> {
     local::make_private_directory(building)?;
-    let items = Items::blank();
-    local::write_private(&building.join(local::USER_DATA), &items.user_data)?;
-    local::write_private(&building.join(NETWORK_FILE), &items.network)?;
-    local::write_private(&building.join(ENTROPY_FILE), &[0; ENTROPY_BYTES])?;
+    Items::blank().write(building, &[0; ENTROPY_BYTES])?;
     let memory = building.join(MEMORY);
     make_memory(&memory, plan.memory_mib)?;
     let tap = format!("{TAP_PREFIX}{}", &template.name.0[..TAP_DIGITS]);

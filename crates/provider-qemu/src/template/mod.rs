@@ -28,13 +28,14 @@ use std::{
 use peerpods_provider::local;
 use serde_json::json;
 use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
 
 pub(crate) use self::build::build;
 use crate::{
     QemuSettings,
     accelerator::executable,
     error::QemuError,
-    machine::{Engine, Machine, Memory},
+    machine::{ENTROPY_FILE, Engine, Machine, Memory, NETWORK_FILE},
     qmp::Control,
     shape::{self, Plan},
 };
@@ -79,8 +80,9 @@ pub(crate) enum Presence {
 
 /// What a resumed VM is told, in the items' sizes.
 pub(crate) struct Items {
-    pub(crate) user_data: Vec<u8>,
-    pub(crate) network: Vec<u8>,
+    /// With the payload's secret.
+    user_data: Zeroizing<Vec<u8>>,
+    network: Zeroizing<Vec<u8>>,
 }
 
 impl Items {
@@ -94,16 +96,22 @@ impl Items {
 
     /// What a template has: nothing, in the same sizes.
     fn blank() -> Self {
-        Self {
-            user_data: vec![PADDING; USER_DATA_SLOT],
-            network: vec![PADDING; NETWORK_SLOT],
-        }
+        Self::fit(&[], &[]).expect("nothing fits into everything")
+    }
+
+    /// Writes them into a machine's directory, with random bytes for this VM alone, as files that its QEMU reads.
+    pub(crate) fn write(&self, directory: &Path, entropy: &[u8; ENTROPY_BYTES]) -> Result<(), QemuError> {
+        local::write_private(&directory.join(local::USER_DATA), &self.user_data)?;
+        local::write_private(&directory.join(NETWORK_FILE), &self.network)?;
+        Ok(local::write_private(&directory.join(ENTROPY_FILE), entropy)?)
     }
 }
 
-fn pad(bytes: &[u8], slot: usize) -> Option<Vec<u8>> {
+fn pad(bytes: &[u8], slot: usize) -> Option<Zeroizing<Vec<u8>>> {
     (bytes.len() <= slot).then(|| {
-        let mut padded = bytes.to_vec();
+        // In its full size at once: what grows leaves copies behind.
+        let mut padded = Zeroizing::new(Vec::with_capacity(slot));
+        padded.extend_from_slice(bytes);
         padded.resize(slot, PADDING);
         padded
     })
