@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// The annotation's name.
 pub const ANNOTATION: &str = "kata.peerpods.io/resources";
@@ -54,14 +54,30 @@ pub struct ContainerResources {
 #[derive(Debug, thiserror::Error)]
 pub enum AnnotationError {
     /// It is longer than an object's annotations can be.
-    #[error("annotation {ANNOTATION} has {bytes} bytes, more than {ANNOTATION_BYTES_LIMIT}")]
+    #[error("annotation {annotation} has {bytes} bytes, more than {ANNOTATION_BYTES_LIMIT}")]
     TooLong {
+        /// Its name.
+        annotation: &'static str,
         /// Its length.
         bytes: usize,
     },
     /// It is not what is written there.
-    #[error("annotation {ANNOTATION} is not valid: {0}")]
-    Invalid(#[from] serde_json::Error),
+    #[error("annotation {annotation} is not valid: {source}")]
+    Invalid {
+        /// Its name.
+        annotation: &'static str,
+        /// What is wrong, and where.
+        source: serde_json::Error,
+    },
+}
+
+/// Reads the value of an annotation that is JSON.
+pub(crate) fn parse<T: DeserializeOwned>(annotation: &'static str, text: &str) -> Result<T, AnnotationError> {
+    let bytes = text.len();
+    if bytes > ANNOTATION_BYTES_LIMIT {
+        return Err(AnnotationError::TooLong { annotation, bytes });
+    }
+    serde_json::from_str(text).map_err(|source| AnnotationError::Invalid { annotation, source })
 }
 
 impl PodResources {
@@ -70,10 +86,7 @@ impl PodResources {
     /// # Errors
     /// [`AnnotationError`] says what is wrong, and where in the text.
     pub fn parse(text: &str) -> Result<Self, AnnotationError> {
-        if text.len() > ANNOTATION_BYTES_LIMIT {
-            return Err(AnnotationError::TooLong { bytes: text.len() });
-        }
-        Ok(serde_json::from_str(text)?)
+        parse(ANNOTATION, text)
     }
 
     /// An annotation's value; the same resources give the same text.

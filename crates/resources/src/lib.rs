@@ -18,5 +18,5 @@ pub use self::{
     },
     cgroup::CgroupLimits,
     quantity::{Quantity, QuantityError},
-    volumes::{VOLUMES_ANNOTATION, VolumeLimits, VolumeLimitsError},
+    volumes::{VOLUMES_ANNOTATION, VolumeLimitError, VolumeLimits},
 };

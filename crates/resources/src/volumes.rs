@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Quantity, QuantityError, annotation::ANNOTATION_BYTES_LIMIT};
+use crate::{AnnotationError, Quantity, QuantityError, annotation};
 
 /// The annotation's name.
 pub const VOLUMES_ANNOTATION: &str = "kata.peerpods.io/volumes";
@@ -22,39 +22,21 @@ pub const VOLUMES_ANNOTATION: &str = "kata.peerpods.io/volumes";
 #[serde(transparent)]
 pub struct VolumeLimits(pub BTreeMap<String, String>);
 
-/// Limits of volumes that cannot be read.
+/// A limit that is no quantity.
 #[derive(Debug, thiserror::Error)]
-pub enum VolumeLimitsError {
-    /// The annotation is longer than an object's annotations can be.
-    #[error("annotation {VOLUMES_ANNOTATION} has {bytes} bytes, more than {ANNOTATION_BYTES_LIMIT}")]
-    TooLong {
-        /// Its length.
-        bytes: usize,
-    },
-    /// The annotation is not what is written there.
-    #[error("annotation {VOLUMES_ANNOTATION} is not valid: {0}")]
-    Invalid(#[from] serde_json::Error),
-    /// A limit is no quantity.
-    #[error("annotation {VOLUMES_ANNOTATION}: volume {volume}")]
-    Quantity {
-        /// The volume's name.
-        volume: String,
-        /// What is wrong with its limit.
-        #[source]
-        source: QuantityError,
-    },
+#[error("annotation {VOLUMES_ANNOTATION}: volume {volume}")]
+pub struct VolumeLimitError {
+    volume: String,
+    source: QuantityError,
 }
 
 impl VolumeLimits {
     /// Reads an annotation's value. Quantities are texts, and not looked at.
     ///
     /// # Errors
-    /// [`VolumeLimitsError`] says what is wrong, and where in the text.
-    pub fn parse(text: &str) -> Result<Self, VolumeLimitsError> {
-        if text.len() > ANNOTATION_BYTES_LIMIT {
-            return Err(VolumeLimitsError::TooLong { bytes: text.len() });
-        }
-        Ok(serde_json::from_str(text)?)
+    /// [`AnnotationError`] says what is wrong, and where in the text.
+    pub fn parse(text: &str) -> Result<Self, AnnotationError> {
+        annotation::parse(VOLUMES_ANNOTATION, text)
     }
 
     /// An annotation's value; the same limits give the same text.
@@ -66,12 +48,12 @@ impl VolumeLimits {
     /// takes it, 0 is none.
     ///
     /// # Errors
-    /// [`VolumeLimitsError::Quantity`]
-    pub fn bytes(&self, volume: &str) -> Result<Option<u64>, VolumeLimitsError> {
+    /// [`VolumeLimitError`]: the volume's is no quantity.
+    pub fn bytes(&self, volume: &str) -> Result<Option<u64>, VolumeLimitError> {
         let Some(text) = self.0.get(volume) else {
             return Ok(None);
         };
-        let quantity: Quantity = text.parse().map_err(|source| VolumeLimitsError::Quantity {
+        let quantity: Quantity = text.parse().map_err(|source| VolumeLimitError {
             volume: volume.to_owned(),
             source,
         })?;
@@ -86,6 +68,7 @@ impl VolumeLimits {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ANNOTATION_BYTES_LIMIT;
 
     #[test]
     fn it_is_written_as_documented() {
@@ -117,7 +100,7 @@ mod tests {
         let long = " ".repeat(ANNOTATION_BYTES_LIMIT + 1);
         assert!(matches!(
             VolumeLimits::parse(&long),
-            Err(VolumeLimitsError::TooLong { .. })
+            Err(AnnotationError::TooLong { .. })
         ));
     }
 }

@@ -21,10 +21,10 @@ pub(crate) struct PodLimits {
 pub(crate) fn of_pod(sandbox: &oci::Spec) -> Result<PodLimits, Error> {
     let mut limits = PodLimits::default();
     if let Some(text) = sandbox.Annotations.get(ANNOTATION) {
-        limits.resources = PodResources::parse(text).map_err(invalid)?;
+        limits.resources = PodResources::parse(text).map_err(invalid(ANNOTATION))?;
     }
     if let Some(text) = sandbox.Annotations.get(VOLUMES_ANNOTATION) {
-        limits.volumes = VolumeLimits::parse(text).map_err(invalid_volumes)?;
+        limits.volumes = VolumeLimits::parse(text).map_err(invalid(VOLUMES_ANNOTATION))?;
     }
     Ok(limits)
 }
@@ -34,7 +34,7 @@ pub(crate) fn set(resources: &PodResources, name: &str, guest: &mut oci::Spec) -
     let Some(own) = resources.containers.get(name) else {
         return Ok(());
     };
-    let limits = CgroupLimits::of(own).map_err(invalid)?;
+    let limits = CgroupLimits::of(own).map_err(invalid(ANNOTATION))?;
     if limits.is_empty() {
         return Ok(());
     }
@@ -57,17 +57,10 @@ pub(crate) fn set(resources: &PodResources, name: &str, guest: &mut oci::Spec) -
     Ok(())
 }
 
-/// For use with `map_err`: limits of volumes that cannot be read.
-pub(crate) fn invalid_volumes(error: impl std::error::Error) -> Error {
-    Error::Invalid {
-        field: VOLUMES_ANNOTATION,
-        problem: peerpods_error::chain(&error),
-    }
-}
-
-fn invalid(error: impl std::error::Error) -> Error {
-    Error::Invalid {
-        field: ANNOTATION,
+/// For use with `map_err`: an annotation, or something in it, that cannot be read.
+pub(crate) fn invalid<E: std::error::Error>(annotation: &'static str) -> impl Fn(E) -> Error {
+    move |error| Error::Invalid {
+        field: annotation,
         problem: peerpods_error::chain(&error),
     }
 }

@@ -130,11 +130,7 @@ fn folder(storage: &Storage, target: &Path, space: Space) -> Result<(), GuestErr
                 .limit(&place, bytes)
                 .inspect_err(|_| drop(fs::remove_dir(&place)))?;
         }
-        let mode = storage
-            .options
-            .iter()
-            .find_map(|option| option.strip_prefix("mode="));
-        let mode = mode
+        let mode = option(storage, "mode=")
             .and_then(|octal| u32::from_str_radix(octal, 8).ok())
             .unwrap_or(0o777);
         fs::set_permissions(&place, fs::Permissions::from_mode(mode & 0o7777))
@@ -150,17 +146,19 @@ fn folder(storage: &Storage, target: &Path, space: Space) -> Result<(), GuestErr
 
 /// How many bytes a folder may take, where that is said.
 fn size(storage: &Storage) -> Result<Option<u64>, GuestError> {
-    let option = storage
-        .options
-        .iter()
-        .find_map(|option| option.strip_prefix("size="));
     let invalid = |text: &str| GuestError::Invalid {
         field: "storages.options",
         problem: format!("size={text} is no number of bytes"),
     };
-    option
+    option(storage, "size=")
         .map(|text| text.parse().map_err(|_| invalid(text)))
         .transpose()
+}
+
+/// What follows `key` in the first option that begins with it.
+fn option<'a>(storage: &'a Storage, key: &str) -> Option<&'a str> {
+    let mut options = storage.options.iter();
+    options.find_map(|option| option.strip_prefix(key))
 }
 
 fn is_same(left: &Path, right: &Path) -> io::Result<bool> {
@@ -169,15 +167,11 @@ fn is_same(left: &Path, right: &Path) -> io::Result<bool> {
 }
 
 fn set_group(storage: &Storage, target: &Path) -> Result<(), GuestError> {
-    let option = storage
-        .options
-        .iter()
-        .find_map(|option| option.strip_prefix("fsgid="));
     let group = storage
         .fs_group
         .as_ref()
         .map(|group| group.group_id)
-        .or_else(|| option?.parse().ok());
+        .or_else(|| option(storage, "fsgid=")?.parse().ok());
     match group {
         None => Ok(()),
         Some(group) => chown(target, None, Some(Gid::from_raw(group)))

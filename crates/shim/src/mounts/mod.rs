@@ -18,12 +18,12 @@ use peerpods_proto::{
     oci::Mount,
     shim_settings::{HostPaths, SHIM_SETTINGS_FILE},
 };
-use peerpods_resources::VolumeLimits;
+use peerpods_resources::{VOLUMES_ANNOTATION, VolumeLimits};
 use rustix::fs::{StatFs, statfs};
 use sha2::{Digest, Sha256};
 
 use self::origin::Origin;
-use crate::{error::Error, limits::invalid_volumes};
+use crate::{error::Error, limits::invalid};
 
 /// The only place in the guest where the agent stores copied files.
 const SHARED: &str = "/run/kata-containers/shared/containers";
@@ -133,7 +133,7 @@ impl Plan {
             memory(&name, &metadata, &information)
         } else {
             let mut folder = folder(format!("{SHARED}/{sandbox}/rootfs/local/{name}"), &metadata);
-            let limit = limits.bytes(&name).map_err(invalid_volumes)?;
+            let limit = limits.bytes(&name).map_err(invalid(VOLUMES_ANNOTATION))?;
             // A stock guest does not know it, and leaves it.
             folder.options.extend(limit.map(|bytes| format!("size={bytes}")));
             folder
