@@ -1,11 +1,14 @@
 //! What the client makes of a service that does not answer as it should.
 #![allow(clippy::unwrap_used)]
 
+mod support;
+
 use std::sync::{Arc, Mutex};
 
-use peerpods_aws::{Action, Aws, AwsError, AwsSettings, Parameters, RefusalKind, StaticCredentials};
+use peerpods_aws::{Action, Aws, AwsError, AwsSettings, Parameters, RefusalKind};
 use peerpods_testkit::http::{HttpAnswer, HttpServer};
 use serde::de::IgnoredAny;
+use support::account;
 
 /// EC2 that gives these answers, one after the other, and how often it was asked.
 async fn ec2(answers: Vec<HttpAnswer>) -> (Aws, Arc<Mutex<usize>>) {
@@ -23,14 +26,8 @@ async fn ec2(answers: Vec<HttpAnswer>) -> (Aws, Arc<Mutex<usize>>) {
         answers[*count - 1].clone()
     });
     let settings = AwsSettings {
-        region: Some("eu-central-1".parse().unwrap()),
-        credentials: Some(StaticCredentials::new(
-            "AKIDEXAMPLE".into(),
-            "secret".into(),
-            None,
-        )),
         ec2_endpoint: Some(server.url()),
-        ..AwsSettings::default()
+        ..account()
     };
     (Aws::connect(&settings).await.unwrap(), asked)
 }
@@ -106,14 +103,8 @@ async fn an_answer_that_is_none_is_an_error() {
 #[tokio::test]
 async fn an_endpoint_that_is_none_is_named() {
     let settings = AwsSettings {
-        region: Some("eu-central-1".parse().unwrap()),
-        credentials: Some(StaticCredentials::new(
-            "AKIDEXAMPLE".into(),
-            "secret".into(),
-            None,
-        )),
         ec2_endpoint: Some("not a url".to_owned()),
-        ..AwsSettings::default()
+        ..account()
     };
     let error = describe(&Aws::connect(&settings).await.unwrap())
         .await

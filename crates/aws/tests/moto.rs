@@ -1,25 +1,21 @@
 //! The client against moto's server, which reads requests and writes answers as AWS does.
 #![allow(clippy::unwrap_used)]
 
+mod support;
+
 use bytes::Bytes;
 use peerpods_aws::{
-    Action, Aws, AwsSettings, EbsAction, EbsRequest, Items, Page, Parameters, RefusalKind, StaticCredentials,
-    Tag,
+    Action, Aws, AwsSettings, EbsAction, EbsRequest, Items, Page, Parameters, RefusalKind, Tag,
 };
 use peerpods_testkit::ec2::Moto;
 use serde::Deserialize;
+use support::account;
 
 async fn connect(moto: &Moto) -> Aws {
     let settings = AwsSettings {
-        region: Some("eu-central-1".parse().unwrap()),
-        credentials: Some(StaticCredentials::new(
-            "AKIDEXAMPLE".into(),
-            "secret".into(),
-            None,
-        )),
         ec2_endpoint: Some(moto.url()),
         ebs_endpoint: Some(moto.url()),
-        ..AwsSettings::default()
+        ..account()
     };
     Aws::connect(&settings).await.unwrap()
 }
