@@ -1,8 +1,9 @@
 //! The test bed: a real Kubernetes on this machine, with peer pods, in namespaces of its own.
 //!
 //! One process, PID 1 of the new namespaces, runs etcd, the control plane, containerd, the kubelet, a registry and
-//! what else a node has. Peer pods are installed as in any cluster, by the chart. All that they do to network, mounts and processes ends with it; the rest is a state folder and
-//! a parent cgroup, both named for this checkout, so that two checkouts can have beds at the same time.
+//! what else a node has. Peer pods are installed as in any cluster, by the chart. All that they do to network, mounts and
+//! processes ends with it; the rest is a state folder and a parent cgroup, both named for this checkout, so that two
+//! checkouts can have beds at the same time.
 
 mod artifacts;
 mod cgroups;
@@ -29,6 +30,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 pub(crate) use self::{
     artifacts::{Artifacts, Product, Profile, prepare, product},
+    chart::{CHART, NAMESPACE, kubectl},
     debian::promtool,
     init::{init, refresh},
     layout::{image, second_cgroup},

@@ -1,42 +1,43 @@
-//! The adaptor of VMs with other settings, for the time of a measurement: as an administrator sets them, by a restart.
+//! The adaptor of VMs with another setting, for the time of a measurement: as an administrator sets it.
 
 use std::{
-    fs, io,
-    path::{Path, PathBuf},
+    fs,
+    path::PathBuf,
     thread::sleep,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
-use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
 
 use super::{context::Context, pod::Runtime};
-use crate::process::root;
+use crate::{process::root, testbed::kubectl};
 
-/// Settings that a daemon of the bed takes when it starts again.
-const FILE: &str = "/run/testbed-settings/cloud-api-adaptor.env";
+/// What the adaptor's pod has its settings from; the operator replaces the pod when they change.
+const SETTINGS: &str = "peer-pods-cm";
+/// Where shims find the adaptor.
+const SOCKET: &str = "/run/peerpod/hypervisor.sock";
+/// What the folders of the logs of the adaptor's pods have in their names.
+const LOGS: &str = "_peerpodconfig-ctrl-caa-daemon-";
+const CONTAINER: &str = "cloud-api-adaptor";
 /// What the adaptor says once it serves, with whatever settings.
 const SERVES: &str = "shims are served";
 /// A VM may have to boot, emulated, before something is ready.
 const LIMIT: Duration = Duration::from_secs(120);
 const INTERVAL: Duration = Duration::from_millis(50);
 
-/// Settings that hold until this is dropped.
+/// A setting that holds until this is dropped.
 pub(super) struct Adjusted<'context> {
     context: &'context Context,
+    name: &'static str,
 }
 
 impl<'context> Adjusted<'context> {
-    /// Sets the variables, one per line.
-    pub(super) fn with(context: &'context Context, settings: &str) -> Result<Self> {
-        let file = Path::new(FILE);
-        let folder = file.parent().context("a file has a folder")?;
-        fs::create_dir_all(folder)
-            .and_then(|()| fs::write(file, settings))
-            .with_context(|| format!("cannot write {FILE}"))?;
+    /// Sets it; the adaptor serves with it when this returns.
+    pub(super) fn with(context: &'context Context, name: &'static str, value: &str) -> Result<Self> {
         // From here on whatever happens undoes it.
-        let adjusted = Self { context };
-        restart(context)?;
+        let adjusted = Self { context, name };
+        adjusted.set(&json!(value))?;
         Ok(adjusted)
     }
 
@@ -53,29 +54,31 @@ impl<'context> Adjusted<'context> {
             Ok(news.is_some_and(|said| said.contains(line)))
         })
     }
+
+    /// Changes the setting, or with `null` removes it, and waits until another adaptor serves.
+    fn set(&self, value: &Value) -> Result<()> {
+        let adaptor = || self.context.node.adaptor_of(Runtime::Vm);
+        let before = adaptor()?;
+        let patch = json!({"data": {self.name: value}}).to_string();
+        kubectl(&["patch", "configmap", SETTINGS, "--type=merge", "--patch", &patch])?;
+        wait(self.context, "the adaptor serves with other settings", || {
+            Ok(adaptor().is_ok_and(|now| now != before) && serves()?)
+        })
+    }
 }
 
 impl Drop for Adjusted<'_> {
     fn drop(&mut self) {
-        let undone = match fs::remove_file(FILE) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
-            Ok(()) | Err(_) => restart(self.context),
-        };
-        if let Err(error) = undone {
+        if let Err(error) = self.set(&Value::Null) {
             eprintln!("bench: the adaptor keeps other settings: {error:#}");
         }
     }
 }
 
-/// Restarts the adaptor, and waits until the new one serves.
-fn restart(context: &Context) -> Result<()> {
-    let starts = || -> Result<usize> { Ok(log()?.matches(SERVES).count()) };
-    let before = starts()?;
-    let process = context.node.adaptor_of(Runtime::Vm)?;
-    let number = process.0.try_into().context("a process number fits")?;
-    let pid = Pid::from_raw(number).context("a process has a number")?;
-    kill_process(pid, Signal::TERM).context("cannot end the adaptor")?;
-    wait(context, "the adaptor serves again", || Ok(starts()? > before))
+/// Whether anybody listens for shims: a socket that an adaptor left as it ended is not among these.
+fn serves() -> Result<bool> {
+    let sockets = fs::read_to_string("/proc/net/unix").context("cannot read the node's sockets")?;
+    Ok(sockets.lines().any(|line| line.ends_with(SOCKET)))
 }
 
 fn wait(context: &Context, what: &str, mut condition: impl FnMut() -> Result<bool>) -> Result<()> {
@@ -88,7 +91,19 @@ fn wait(context: &Context, what: &str, mut condition: impl FnMut() -> Result<boo
     Ok(())
 }
 
+/// What the newest adaptor has said, as the node keeps it.
 fn log() -> Result<String> {
-    let path: PathBuf = root().join("target/testbed/state/log/cloud-api-adaptor.log");
-    fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+    let pods = root().join("target/testbed/state/log/pods");
+    let is_its = |folder: &PathBuf| folder.to_string_lossy().contains(LOGS);
+    let logs = files(&pods)
+        .filter(is_its)
+        .flat_map(|pod| files(&pod.join(CONTAINER)));
+    let newest = logs.max_by_key(|path| fs::metadata(path).and_then(|file| file.modified()).ok());
+    let newest = newest.with_context(|| format!("no adaptor has a log in {}", pods.display()))?;
+    fs::read_to_string(&newest).with_context(|| format!("cannot read {}", newest.display()))
+}
+
+fn files(folder: &std::path::Path) -> impl Iterator<Item = PathBuf> + use<> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path())
 }

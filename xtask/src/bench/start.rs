@@ -36,7 +36,7 @@ pub(super) fn namespaces(context: &Context) -> Result<Vec<Row>> {
 
 /// A VM that is resumed from one that was saved.
 pub(super) fn resumed(context: &Context) -> Result<Vec<Row>> {
-    let adjusted = Adjusted::with(context, "QEMU_RESUME=on\n")?;
+    let adjusted = Adjusted::with(context, "QEMU_RESUME", "on")?;
     // It may have been saved by an adaptor before: the first pod, which does not count, shows that it is there.
     Pod::start(context, "start", Runtime::Vm)?.end()?;
     let started = compare(context, Runtime::Vm, context.samples(7, 2), |pod| {
@@ -61,7 +61,7 @@ pub(super) fn resumed(context: &Context) -> Result<Vec<Row>> {
 
 /// A VM that waited.
 pub(super) fn warm(context: &Context) -> Result<Vec<Row>> {
-    let adjusted = Adjusted::with(context, &format!("WARM_VMS={WARM_VMS}\n"))?;
+    let adjusted = Adjusted::with(context, "WARM_VMS", &WARM_VMS.to_string())?;
     let full = || {
         adjusted.wait_for(
             "the pool of warm VMs is full",
@@ -92,7 +92,7 @@ pub(super) fn warm(context: &Context) -> Result<Vec<Row>> {
 
 /// A cold VM, and how much of it is the guest's.
 pub(super) fn vm(context: &Context) -> Result<Vec<Row>> {
-    let _adjusted = Adjusted::with(context, "QEMU_RESUME=off\n")?;
+    let _adjusted = Adjusted::with(context, "QEMU_RESUME", "off")?;
     let rounds = context.samples(7, 2);
     let mut boots = Samples::default();
     let started = compare(context, Runtime::Vm, rounds, |pod| {

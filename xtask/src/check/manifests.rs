@@ -13,11 +13,9 @@ use serde_json::Value;
 
 use crate::{
     process::{command, output, root},
-    testbed::helm,
+    testbed::{CHART, NAMESPACE, helm},
 };
 
-const CHART: &str = "deploy/helm/peerpods";
-const NAMESPACE: &str = "openshift-sandboxed-containers-operator";
 /// Where files of this module are, and where generated ones alone are.
 const DEPLOY: &str = "deploy";
 const GENERATED: [&str; 2] = ["deploy/manifests", "deploy/bundle"];

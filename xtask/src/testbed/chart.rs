@@ -17,10 +17,11 @@ use crate::{
 };
 
 /// Where everything of ours is.
-pub(super) const NAMESPACE: &str = "openshift-sandboxed-containers-operator";
-/// The release, and below the checkout its chart.
+pub(crate) const NAMESPACE: &str = "openshift-sandboxed-containers-operator";
+/// The release.
 const RELEASE: &str = "peerpods";
-const CHART: &str = "deploy/helm/peerpods";
+/// The chart, below the checkout.
+pub(crate) const CHART: &str = "deploy/helm/peerpods";
 /// An installation takes seconds; a machine busy with something else takes several times that.
 const LIMIT: &str = "180s";
 
@@ -148,7 +149,8 @@ pub(super) fn refresh(plan: &Plan, state: &State) -> Result<()> {
     wait(plan)
 }
 
-fn kubectl(arguments: &[&str]) -> Result<String> {
+/// A command of kubectl on what is in that namespace; works in the bed.
+pub(crate) fn kubectl(arguments: &[&str]) -> Result<String> {
     let namespace = ["--namespace", NAMESPACE];
     output(Command::new("kubectl").args(namespace).args(arguments))
 }

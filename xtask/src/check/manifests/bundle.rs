@@ -3,8 +3,9 @@
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::{Files, NAMESPACE, yaml};
+use super::{Files, yaml};
 use crate::images::VERSION;
+use crate::testbed::NAMESPACE;
 
 /// The package's name in a catalog.
 const PACKAGE: &str = "peerpods";
