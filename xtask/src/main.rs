@@ -1,5 +1,6 @@
 //! `cargo xtask`: everything around the build. The Makefile names the common ones.
 
+mod at_once;
 mod bench;
 mod check;
 mod demo;

@@ -1,15 +1,20 @@
 //! `make test`: every test, in the order in which a failure is cheapest to find.
 
 mod fuzz;
+mod programs;
 
 use anyhow::Result;
 
 use crate::{
+    at_once::run_at_once,
     check,
     process::{cargo, run, step},
     testbed::{self, Profile},
     tools,
 };
+
+/// How many programs of tests run at a time. Each has threads of its own, and most of them wait for something.
+const AT_ONCE: usize = 2;
 
 /// Checks, unit and component tests, fuzzing for a moment, and the scenarios on the real Kubernetes.
 pub(crate) fn test() -> Result<()> {
@@ -19,18 +24,27 @@ pub(crate) fn test() -> Result<()> {
     check::check()?;
     let moto = tools::moto()?;
     let promtool = testbed::promtool()?;
+    let programs = step("unit and component tests, built", programs::build)?;
     step("unit and component tests", || {
-        run(cargo(&["test", "--workspace"])
-            .env("PEERPODS_TEST_KERNEL", &artifacts.kernel)
-            .env("PEERPODS_TEST_INITRD", &artifacts.initrd)
-            .env("PEERPODS_TEST_DISK", &artifacts.disk)
-            .env("PEERPODS_TEST_FIRMWARE", &artifacts.firmware)
-            .env("PEERPODS_TEST_KERNEL_DEB", &artifacts.kernel_deb)
-            .env("PEERPODS_TEST_STUB_DEB", &artifacts.stub_deb)
-            .env("PEERPODS_TEST_KUBERNETES", &artifacts.programs)
-            .env("PEERPODS_TEST_REGISTRY", &artifacts.registry)
-            .env("PEERPODS_TEST_PROMTOOL", &promtool)
-            .env("PEERPODS_TEST_MOTO", &moto))
+        let commands = programs.iter().map(|program| {
+            let mut command = program.command();
+            command
+                .env("PEERPODS_TEST_KERNEL", &artifacts.kernel)
+                .env("PEERPODS_TEST_INITRD", &artifacts.initrd)
+                .env("PEERPODS_TEST_DISK", &artifacts.disk)
+                .env("PEERPODS_TEST_FIRMWARE", &artifacts.firmware)
+                .env("PEERPODS_TEST_KERNEL_DEB", &artifacts.kernel_deb)
+                .env("PEERPODS_TEST_STUB_DEB", &artifacts.stub_deb)
+                .env("PEERPODS_TEST_KUBERNETES", &artifacts.programs)
+                .env("PEERPODS_TEST_REGISTRY", &artifacts.registry)
+                .env("PEERPODS_TEST_PROMTOOL", &promtool)
+                .env("PEERPODS_TEST_MOTO", &moto);
+            command
+        });
+        run_at_once(commands.collect(), AT_ONCE)
+    })?;
+    step("examples in documents", || {
+        run(&mut cargo(&["test", "--workspace", "--doc"]))
     })?;
     step("fuzzing, briefly", fuzz::fuzz)?;
     let was_up = testbed::is_up();
