@@ -1,6 +1,6 @@
 //! `peerpodctl completion`.
 
-use clap::{Args, CommandFactory};
+use clap::Args;
 use clap_complete::Shell;
 
 const HELP: &str = "\
@@ -16,7 +16,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) {
-    let mut command = crate::Arguments::command();
+    let mut command = crate::command();
     let name = command.get_name().to_owned();
     clap_complete::generate(arguments.shell, &mut command, name, &mut std::io::stdout());
 }

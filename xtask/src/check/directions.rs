@@ -79,7 +79,15 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("peerpods-image", &["peerpods-aws"]),
-    ("peerpods-cli", &["peerpods-aws", "peerpods-image"]),
+    (
+        "peerpods-cli",
+        &[
+            "peerpods-api",
+            "peerpods-aws",
+            "peerpods-image",
+            "peerpods-resources",
+        ],
+    ),
     ("peerpods-testkit", &[]),
     ("xtask", &[]),
 ];
