@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{
-        Mutex,
+        Mutex, MutexGuard,
         atomic::{AtomicI64, AtomicU64},
     },
 };
@@ -38,6 +38,22 @@ struct StateLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct NodeLabels {
+    node: String,
+}
+
+/// What one node has for peer pods.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeRoom {
+    /// Its name.
+    pub node: String,
+    /// How many VMs it may have.
+    pub capacity: u64,
+    /// How many it has.
+    pub machines: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabels {
     outcome: Outcome,
 }
@@ -48,6 +64,8 @@ pub struct Metrics {
     actions: Family<ActionLabels, Counter<u64, AtomicU64>>,
     rounds: Family<OutcomeLabels, Counter<u64, AtomicU64>>,
     nodes: Family<StateLabels, Gauge<i64, AtomicI64>>,
+    capacity: Family<NodeLabels, Gauge<i64, AtomicI64>>,
+    machines: Family<NodeLabels, Gauge<i64, AtomicI64>>,
     leader: Gauge<i64, AtomicI64>,
     peer_pods: Gauge<i64, AtomicI64>,
 }
@@ -56,6 +74,7 @@ impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("peerpods_operator");
         let (actions, rounds, nodes) = (Family::default(), Family::default(), Family::default());
+        let (capacity, machines) = (Family::default(), Family::default());
         let (leader, peer_pods) = (Gauge::default(), Gauge::default());
         registry.register(
             "actions",
@@ -73,6 +92,12 @@ impl Default for Metrics {
             nodes.clone(),
         );
         registry.register(
+            "node_capacity",
+            "VMs that a node may have, by node",
+            capacity.clone(),
+        );
+        registry.register("node_vms", "VMs that a node has, by node", machines.clone());
+        registry.register(
             "leader",
             "1 where this process is the one that acts",
             leader.clone(),
@@ -83,6 +108,8 @@ impl Default for Metrics {
             actions,
             rounds,
             nodes,
+            capacity,
+            machines,
             leader,
             peer_pods,
         };
@@ -151,12 +178,61 @@ impl Metrics {
         self.peer_pods.set(i64::try_from(peer_pods).unwrap_or(i64::MAX));
     }
 
+    /// What nodes have; a node that is not among them is no more told of.
+    pub fn sees_room(&self, nodes: impl IntoIterator<Item = NodeRoom>) {
+        // Nobody is answered while some are there and others are not.
+        let _registry = self.registry();
+        self.capacity.clear();
+        self.machines.clear();
+        let gauge = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        for NodeRoom {
+            node,
+            capacity,
+            machines,
+        } in nodes
+        {
+            let labels = NodeLabels { node };
+            self.capacity.get_or_create(&labels).set(gauge(capacity));
+            self.machines.get_or_create(&labels).set(gauge(machines));
+        }
+    }
+
+    fn registry(&self) -> MutexGuard<'_, Registry> {
+        self.registry
+            .lock()
+            .expect("nothing panics while it holds the registry")
+    }
+
     /// All figures, as OpenMetrics.
     pub fn text(&self) -> String {
-        let registry = self
-            .registry
-            .lock()
-            .expect("nothing panics while it holds the registry");
-        peerpods_probes::figures(&registry)
+        peerpods_probes::figures(&self.registry())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_is_gone_is_not_told_of() {
+        let metrics = Metrics::default();
+        let room = |node: &str| NodeRoom {
+            node: node.to_owned(),
+            capacity: 10,
+            machines: 3,
+        };
+        metrics.sees_room([room("one"), room("two")]);
+        assert!(
+            metrics
+                .text()
+                .contains("peerpods_operator_node_vms{node=\"two\"} 3")
+        );
+        metrics.sees_room([room("one")]);
+        let text = metrics.text();
+        assert!(
+            text.contains("peerpods_operator_node_capacity{node=\"one\"} 10"),
+            "{text}"
+        );
+        assert!(!text.contains("two"), "{text}");
     }
 }

@@ -1,6 +1,7 @@
 //! The loop: what is observed is planned for, and the plan is performed.
 
 use std::{
+    collections::BTreeMap,
     future::pending,
     time::{Duration, Instant},
 };
@@ -12,9 +13,9 @@ use tokio::time::sleep;
 use crate::{
     health::{Doing, Health},
     installation::Installation,
-    metrics::{Metrics, Outcome},
+    metrics::{Metrics, NodeRoom, Outcome},
     observe::Cluster,
-    observed::{ClassUse, Observed},
+    observed::{ClassUse, NodeName, Observed},
     perform::{Performer, Providers, recorder},
     plan::{Plan, needs_class_use, plan},
 };
@@ -159,4 +160,20 @@ fn report(metrics: &Metrics, observed: &Observed) {
         nodes.unwrap_or(&peerpods_api::KataNodes::default()),
         observed.peer_pods.len(),
     );
+    metrics.sees_room(room(observed));
+}
+
+/// Of every node that may have VMs, how many it may have and has.
+fn room(observed: &Observed) -> impl Iterator<Item = NodeRoom> {
+    let mut machines: BTreeMap<&NodeName, u64> = BTreeMap::new();
+    for node in observed.peer_pods.iter().filter_map(|one| one.node.as_ref()) {
+        *machines.entry(node).or_default() += 1;
+    }
+    observed.nodes.iter().filter_map(move |(name, node)| {
+        Some(NodeRoom {
+            node: name.0.clone(),
+            capacity: node.capacity.as_ref()?.parse().ok()?,
+            machines: machines.get(name).copied().unwrap_or_default(),
+        })
+    })
 }

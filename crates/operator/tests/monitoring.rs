@@ -12,7 +12,7 @@ use std::{
     process::Command,
 };
 
-use peerpods_operator::metrics::Metrics;
+use peerpods_operator::metrics::{Metrics, NodeRoom};
 use serde_json::{Value, json};
 
 fn at(path: &str) -> PathBuf {
@@ -60,9 +60,16 @@ fn figures(text: &str) -> Vec<Figure> {
 }
 
 fn programs() -> [(&'static str, Vec<Figure>); 3] {
+    let operator = Metrics::default();
+    // Figures by node are there with the first node.
+    operator.sees_room([NodeRoom {
+        node: "one".to_owned(),
+        capacity: 10,
+        machines: 0,
+    }]);
     [
         ("cloud-api-adaptor", figures(&peerpods_adaptor::metrics())),
-        ("peerpods-operator", figures(&Metrics::default().text())),
+        ("peerpods-operator", figures(&operator.text())),
         ("peerpods-webhook", figures(&peerpods_webhook::metrics())),
     ]
 }

@@ -13,7 +13,7 @@ use peerpods_api::{PeerPodConfig, PeerPodConfigStatus, VmLimit, names};
 use super::{
     action::{Action, Plan},
     conditions::{self, Said},
-    settings,
+    events, settings,
 };
 use crate::{
     installation::Installation,
@@ -67,12 +67,19 @@ pub(super) fn plan(
         .nodes
         .iter()
         .filter(|(name, node)| node.capacity.is_some() && !owners.contains_key(name));
-    for (name, _) in unowned {
-        plan.add(Action::SetCapacity {
-            node: name.clone(),
-            capacity: None,
-        });
+    for (name, node) in unowned {
+        set(name, node, None, plan);
     }
+}
+
+/// Sets a node's capacity, and tells those who look at the node.
+fn set(name: &NodeName, node: &Node, capacity: Option<VmLimit>, plan: &mut Plan) {
+    plan.add(Action::SetCapacity {
+        node: name.clone(),
+        capacity,
+    });
+    let event = events::of_capacity(name, node.capacity.as_deref(), capacity);
+    plan.add(Action::Announce(event));
 }
 
 /// The nodes that are one PeerPodConfig's.
@@ -98,15 +105,13 @@ impl Share<'_> {
         if let Ok(limit) = &limit {
             let wanted = limit.to_string();
             for name in &self.nodes {
-                let capacity = observed.nodes[*name].capacity.as_ref();
+                let node = &observed.nodes[*name];
+                let capacity = node.capacity.as_ref();
                 if capacity == Some(&wanted) {
                     have += 1;
                 } else if capacity.is_some() || !withheld.unready.contains(*name) {
                     // A node that had it keeps it while its runtime is replaced.
-                    plan.add(Action::SetCapacity {
-                        node: (*name).clone(),
-                        capacity: Some(*limit),
-                    });
+                    set(name, node, Some(*limit), plan);
                 }
             }
         }

@@ -1,6 +1,6 @@
-//! Events: what changed in a status.
+//! Events: what changed in a status, and on nodes.
 
-use peerpods_api::{Condition, KataConfig, KataConfigStatus, names};
+use peerpods_api::{Condition, KataConfig, KataConfigStatus, VmLimit, names};
 
 use super::action::{Announcement, Regarding, Severity};
 use crate::observed::NodeName;
@@ -45,6 +45,24 @@ pub(super) fn of_changes(
             }),
     );
     events
+}
+
+/// That a node's capacity is set, changed or taken away.
+pub(super) fn of_capacity(node: &NodeName, before: Option<&str>, after: Option<VmLimit>) -> Announcement {
+    let (reason, message) = match (before, after) {
+        (None, Some(after)) => ("CapacitySet", format!("the node may have {after} peer pod VMs")),
+        (Some(before), Some(after)) => (
+            "CapacityChanged",
+            format!("the node may have {after} peer pod VMs, instead of {before}"),
+        ),
+        (_, None) => ("CapacityRemoved", "the node takes no more peer pods".to_owned()),
+    };
+    Announcement {
+        regarding: Regarding::Node(node.clone()),
+        severity: Severity::Normal,
+        reason: reason.to_owned(),
+        message,
+    }
 }
 
 fn is_news(before: &[Condition], now: &Condition) -> bool {

@@ -101,6 +101,11 @@ fn capacity_follows_the_limit_and_the_setting_wins() {
     world.peer_pod_config().spec.limit = Some("2".to_owned());
     world.settle();
     assert_eq!(world.capacity("one").as_deref(), Some("2"));
+    let events = world.log.iter().filter(|line| line.starts_with("event Capacity"));
+    assert_eq!(
+        events.collect::<Vec<_>>(),
+        ["event CapacitySet", "event CapacityChanged"]
+    );
     world.set("PEERPODS_LIMIT_PER_NODE", "7");
     world.settle();
     assert_eq!(world.capacity("one").as_deref(), Some("7"));
