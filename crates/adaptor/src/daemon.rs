@@ -3,17 +3,20 @@
 use std::{fs, io, os::unix::fs::PermissionsExt, path::Path, process::ExitCode, sync::Arc};
 
 use clap::Parser;
+use peerpods_api::names::SETTINGS_EXIT_CODE;
 use peerpods_error::chain;
 use peerpods_probes::{Answer, Question};
 use peerpods_proto::{
-    hypervisor_ttrpc::create_hypervisor, registry_ttrpc::create_registry_credentials,
-    shim_settings::ShimSettings,
+    hypervisor_ttrpc::create_hypervisor,
+    registry_ttrpc::create_registry_credentials,
+    shim_settings::{LogLevel, ShimSettings},
 };
-use peerpods_provider::{OwnerScope, Provider};
+use peerpods_provider::{OwnerScope, Provider, ProviderError};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
 };
+use tracing::{Level, level_filters::LevelFilter};
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 use ttrpc::asynchronous::Server;
 
@@ -22,6 +25,7 @@ use crate::{
     host::{GuestDefaults, Node, PodDirectories, end_orphans},
     journal::Journal,
     kubernetes::{Access, Cluster},
+    last_words,
     metrics::{Measured, Metrics},
     peer_pods::{PeerPodObjects, PeerPods},
     provider,
@@ -38,36 +42,46 @@ const SOCKET_MODE: u32 = 0o600;
 
 /// Runs the daemon until SIGTERM or SIGINT; VMs go on without it.
 pub fn main() -> ExitCode {
-    let settings = Settings::parse();
-    log_to_standard_error();
+    let settings = Settings::try_parse().unwrap_or_else(|error| {
+        if error.use_stderr() {
+            last_words::leave(&last_words::of_arguments(&error));
+        }
+        error.exit()
+    });
+    log_to_standard_error(settings.log_level);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS)
         .build();
     let outcome = match runtime {
         Ok(runtime) => runtime.block_on(run(settings)),
-        Err(error) => Err(Fatal {
-            action: "start",
-            cause: error.to_string(),
-        }),
+        Err(error) => Err(Fatal::of("start")(error)),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
-            ExitCode::FAILURE
+            last_words::leave(&error.to_string());
+            error.exit_code()
         }
     }
 }
 
-/// Logs as `RUST_LOG` says: a level, or levels of modules, separated by commas.
-fn log_to_standard_error() {
+/// Logs as `RUST_LOG` says: a level, or levels of modules, separated by commas; otherwise this much.
+fn log_to_standard_error(level: LogLevel) {
+    let level = match level {
+        LogLevel::Error => Level::ERROR,
+        LogLevel::Warn => Level::WARN,
+        LogLevel::Info => Level::INFO,
+        LogLevel::Debug => Level::DEBUG,
+        LogLevel::Trace => Level::TRACE,
+    };
     let asked = std::env::var("RUST_LOG").ok().and_then(|text| text.parse().ok());
     // The client of the API server calls every failure an error, before anybody knows what follows from it.
     let usual = || {
         Targets::new()
-            .with_default(tracing::Level::INFO)
-            .with_target("kube_client", tracing::level_filters::LevelFilter::OFF)
+            .with_default(level)
+            .with_target("kube_client", LevelFilter::OFF)
     };
     let filter: Targets = asked.unwrap_or_else(usual);
     let lines = tracing_subscriber::fmt::layer()
@@ -78,17 +92,42 @@ fn log_to_standard_error() {
 
 /// What ends the daemon: an administrator has to do something about it.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {action}: {cause}")]
-struct Fatal {
-    action: &'static str,
-    cause: String,
+enum Fatal {
+    /// The settings, or the credentials, are to be changed.
+    #[error("cannot {action}: {cause}")]
+    Settings { action: &'static str, cause: String },
+    /// The node or the provider does not let it.
+    #[error("cannot {action}: {cause}")]
+    Failed { action: &'static str, cause: String },
 }
 
 impl Fatal {
     fn of<E: std::error::Error>(action: &'static str) -> impl Fn(E) -> Self {
-        move |error| Self {
+        move |error| Self::Failed {
             action,
             cause: chain(&error),
+        }
+    }
+
+    fn of_provider(error: ProviderError) -> Self {
+        let action = "set up the provider";
+        match &error {
+            ProviderError::InvalidRequest(cause) => Self::Settings {
+                action,
+                cause: cause.clone(),
+            },
+            ProviderError::Denied { .. } => Self::Settings {
+                action,
+                cause: chain(&error),
+            },
+            _ => Self::of(action)(error),
+        }
+    }
+
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Settings { .. } => ExitCode::from(SETTINGS_EXIT_CODE),
+            Self::Failed { .. } => ExitCode::FAILURE,
         }
     }
 }
@@ -96,14 +135,13 @@ impl Fatal {
 async fn run(settings: Settings) -> Result<(), Fatal> {
     let for_shims = ShimSettings {
         host_paths: settings.host_paths,
+        log_level: settings.log_level,
     };
     let directories = PodDirectories::new(settings.pods_dir.clone(), for_shims);
     let directories = directories.map_err(Fatal::of("use the settings"))?;
     let journal = Journal::open(&settings.journal_dir).map_err(Fatal::of("open the journal"))?;
     let metrics = Arc::new(Metrics::default());
-    let provider = provider::choose(&settings)
-        .await
-        .map_err(Fatal::of("set up the provider"))?;
+    let provider = provider::choose(&settings).await.map_err(Fatal::of_provider)?;
     let provider: Arc<dyn Provider> = Arc::new(Measured::new(provider, metrics.clone()));
     let limits = Limits {
         boot: settings.proxy_timeout,
@@ -208,10 +246,7 @@ fn listen(socket: &Path, service: Service, credentials: CredentialsService) -> R
     }
     match fs::remove_file(socket) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(Fatal {
-                action: "remove the old socket",
-                cause: error.to_string(),
-            });
+            return Err(Fatal::of("remove the old socket")(error));
         }
         Ok(()) | Err(_) => {}
     }

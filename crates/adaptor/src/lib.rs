@@ -13,6 +13,7 @@ mod daemon;
 mod host;
 mod journal;
 mod kubernetes;
+mod last_words;
 mod metrics;
 mod peer_pods;
 mod provider;

@@ -65,7 +65,7 @@ async fn accept(listener: UnixListener, connection: Arc<Connection>) {
         tokio::select! {
             accepted = listener.accept(), if relayed.len() < CONNECTIONS_LIMIT => match accepted {
                 Ok((shim, _)) => {
-                    relayed.spawn(relay(shim, connection.clone()));
+                    relayed.spawn(relay(shim, connection.clone()).in_current_span());
                 }
                 // Those that are relayed go on.
                 Err(error) => {

@@ -17,13 +17,14 @@ use peerpods_tunnel::{
     channel::{ChannelError, ClientIdentity},
     network::{self, NetworkError},
 };
+use tracing::{Instrument, Span};
 use ttrpc::{Code, asynchronous::TtrpcContext, get_status};
 
 use crate::{
     agent::new_join_secret,
     host::PodDirectories,
     request::{CreateVm, InvalidRequest, sandbox_id},
-    sandbox::{Plan, Reason, Record, Sandboxes, State, TableError, attempt_now},
+    sandbox::{self, Plan, Reason, Record, Sandboxes, State, TableError, attempt_now},
 };
 
 /// How long StopVM waits to see the VM gone. Its end is durable before, so the answer is a success either way; most
@@ -100,8 +101,13 @@ impl From<ServiceError> for ttrpc::Error {
 }
 
 impl Service {
-    async fn create(&self, request: CreateVMRequest) -> Result<CreateVMResponse, ServiceError> {
-        let request = CreateVm::parse(&request)?;
+    /// Of what is logged for a request about this sandbox.
+    fn span(&self, id: &str) -> Span {
+        let known = sandbox_id(id).ok().and_then(|id| self.sandboxes.plan(&id));
+        known.map_or_else(|| of_unknown(id), |plan| plan.span())
+    }
+
+    async fn create(&self, request: CreateVm) -> Result<CreateVMResponse, ServiceError> {
         let answer = CreateVMResponse {
             agentSocketPath: self
                 .directories
@@ -160,32 +166,42 @@ impl Service {
             .await
             .is_err()
         {
-            tracing::info!(%sandbox, "the VM's end goes on");
+            tracing::info!("the VM's end goes on");
         }
         Ok(StopVMResponse::default())
     }
 }
 
-/// Runs to its end even if the caller does not wait for it.
+/// Runs to its end even if the caller does not wait for it; what it logs tells the pod.
 async fn detached<T: Send + 'static>(
+    span: Span,
     work: impl Future<Output = Result<T, ServiceError>> + Send + 'static,
 ) -> Result<T, ttrpc::Error> {
-    tokio::spawn(work)
-        .await
-        .unwrap_or(Err(ServiceError::Ending))
-        .map_err(Into::into)
+    let work = async { work.await.map_err(ttrpc::Error::from) };
+    let ended = tokio::spawn(work.instrument(span)).await;
+    ended.unwrap_or_else(|_| Err(ServiceError::Ending.into()))
+}
+
+/// Of what is logged for a request that names no sandbox that is known.
+fn of_unknown(id: &str) -> Span {
+    tracing::info_span!("sandbox", ?id)
 }
 
 #[async_trait]
 impl Hypervisor for Service {
     async fn create_vm(&self, _: &TtrpcContext, request: CreateVMRequest) -> ttrpc::Result<CreateVMResponse> {
         let service = self.clone();
-        detached(async move { service.create(request).await }).await
+        let parsed = CreateVm::parse(&request);
+        let span = match &parsed {
+            Ok(create) => sandbox::span(&create.pod_namespace, &create.pod_name, &create.sandbox),
+            Err(_) => of_unknown(&request.id),
+        };
+        detached(span, async move { service.create(parsed?).await }).await
     }
 
     async fn start_vm(&self, _: &TtrpcContext, request: StartVMRequest) -> ttrpc::Result<StartVMResponse> {
         let service = self.clone();
-        detached(async move {
+        detached(self.span(&request.id), async move {
             let sandbox = sandbox_id(&request.id)?;
             service.sandboxes.start(&sandbox).await?;
             Ok(StartVMResponse::default())
@@ -195,7 +211,8 @@ impl Hypervisor for Service {
 
     async fn stop_vm(&self, _: &TtrpcContext, request: StopVMRequest) -> ttrpc::Result<StopVMResponse> {
         let service = self.clone();
-        detached(async move { service.stop(request).await }).await
+        let span = self.span(&request.id);
+        detached(span, async move { service.stop(request).await }).await
     }
 
     async fn version(&self, _: &TtrpcContext, _: VersionRequest) -> ttrpc::Result<VersionResponse> {

@@ -10,7 +10,10 @@ use clap::{
     Parser, ValueEnum,
     builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
 };
-use peerpods_proto::{payload::IpNet, shim_settings::HostPaths};
+use peerpods_proto::{
+    payload::IpNet,
+    shim_settings::{HostPaths, LogLevel},
+};
 use peerpods_provider::AddressPool;
 use peerpods_provider_qemu::Accelerator;
 use peerpods_tunnel::channel::AGENT_PORT;
@@ -72,6 +75,10 @@ pub(crate) struct Settings {
     /// What becomes of hostPath volumes, whose files are on this node and not in the VM.
     #[arg(long, env = "HOST_PATHS", default_value = "copy", value_parser = host_paths())]
     pub(crate) host_paths: HostPaths,
+    /// How much is logged, by this daemon and by the shims of pods that start from now on. `RUST_LOG` and
+    /// `PEERPODS_SHIM_LOG` say more.
+    #[arg(long, env = "LOG_LEVEL", default_value = "info", value_parser = log_level())]
+    pub(crate) log_level: LogLevel,
     /// How to reach the API server; in a pod it is found without. Read for imagePullSecrets.
     #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
     pub(crate) kubeconfig: Option<PathBuf>,
@@ -129,6 +136,17 @@ const WARM_VMS_LIMIT: usize = 250;
 fn warm_vms(text: &str) -> Result<usize, String> {
     let count = text.parse().ok().filter(|count| *count <= WARM_VMS_LIMIT);
     count.ok_or_else(|| format!("{text:?} is no number from 0 to {WARM_VMS_LIMIT}"))
+}
+
+fn log_level() -> impl TypedValueParser<Value = LogLevel> {
+    let values = PossibleValuesParser::new(["error", "warn", "info", "debug", "trace"]);
+    values.map(|value| match value.as_str() {
+        "error" => LogLevel::Error,
+        "warn" => LogLevel::Warn,
+        "debug" => LogLevel::Debug,
+        "trace" => LogLevel::Trace,
+        _ => LogLevel::Info,
+    })
 }
 
 fn host_paths() -> impl TypedValueParser<Value = HostPaths> {

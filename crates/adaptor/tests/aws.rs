@@ -45,7 +45,8 @@ fn wrong_settings_are_all_named_at_the_start() {
         ("AWS_SECRET_ACCESS_KEY", "do-not-show"),
     ];
     let output = daemon(&folder, &wrong).output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
+    // By this the operator knows that the settings are to be changed.
+    assert_eq!(output.status.code(), Some(2));
     let text = String::from_utf8(output.stderr).unwrap();
     for name in [
         "AWS_REGION is wrong",

@@ -27,6 +27,10 @@ pub const LIMIT_SETTING: &str = "PEERPODS_LIMIT_PER_NODE";
 /// How many VMs a node may have where nobody says otherwise.
 pub const DEFAULT_LIMIT: &str = "10";
 
+/// What a program of ours ends with whose settings an administrator has to change; it is also what a program ends with that
+/// cannot read its arguments.
+pub const SETTINGS_EXIT_CODE: u8 = 2;
+
 /// Labels.
 pub mod labels {
     /// On nodes that run peer pods; its value is empty. It is what the runtime class selects.

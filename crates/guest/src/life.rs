@@ -7,9 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use peerpods_log::OfPod;
 use peerpods_proto::payload::{BootPayload, UserData};
 use peerpods_tunnel::channel::{AGENT_PORT, AgentListener, ListenerConfig, StockIdentity};
 use rustix::system::{RebootCommand, reboot};
+use tracing_subscriber::fmt::format;
 use ttrpc::asynchronous::Server;
 
 use crate::{
@@ -45,7 +47,7 @@ pub fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(false)
-        .without_time()
+        .event_format(OfPod(format().without_time()))
         .init();
     match init(start) {
         Ok(why) => tracing::info!("powering off: {why}"),
@@ -161,6 +163,7 @@ struct Pod {
 
 impl Pod {
     async fn serve(body: Body, payload: BootPayload) -> Result<Self, GuestError> {
+        peerpods_log::is_about(&payload.forwarder.pod_namespace, &payload.forwarder.pod_name);
         boot::join_pod(&payload.forwarder.pod_network).await?;
         let (lease, insecure_registries) = match &payload.settings {
             Some(settings) => (settings.lease, settings.insecure_registries.clone()),

@@ -15,6 +15,25 @@ pub const ENDED_FILE: &str = "ended";
 pub struct ShimSettings {
     /// What becomes of hostPath volumes.
     pub host_paths: HostPaths,
+    /// How much is logged.
+    pub log_level: LogLevel,
+}
+
+/// How much is logged: each level also has what those before it have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogLevel {
+    /// What somebody has to do something about.
+    Error,
+    /// What goes on in spite of something.
+    Warn,
+    /// What becomes of pods.
+    #[default]
+    Info,
+    /// What was done for that.
+    Debug,
+    /// Everything.
+    Trace,
 }
 
 /// What becomes of hostPath volumes, whose files are on the node and not in the VM.

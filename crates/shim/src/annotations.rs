@@ -94,14 +94,17 @@ impl<'a> Annotations<'a> {
         self.first(&[CONTAINERD_NAME, CRIO_NAME])
     }
 
-    /// What the adaptor is told about the pod. Absent values are sent empty, as stock shims do.
-    pub(crate) fn for_adaptor(&self, sandbox: &str) -> HashMap<String, String> {
-        let mut sent = HashMap::new();
-        // A container outside any pod is named after itself, because the adaptor insists on a name.
+    /// The pod's namespace and name. A container outside any pod is named after itself, because the adaptor insists on a name.
+    pub(crate) fn pod(&self, sandbox: &'a str) -> (&'a str, &'a str) {
         let name = self.first(&[SANDBOX_NAME, CRIO_KUBE_NAME]).unwrap_or(sandbox);
-        let namespace = self
-            .first(&[SANDBOX_NAMESPACE, CRIO_KUBE_NAMESPACE])
-            .unwrap_or("default");
+        let namespace = self.first(&[SANDBOX_NAMESPACE, CRIO_KUBE_NAMESPACE]);
+        (namespace.unwrap_or("default"), name)
+    }
+
+    /// What the adaptor is told about the pod. Absent values are sent empty, as stock shims do.
+    pub(crate) fn for_adaptor(&self, sandbox: &'a str) -> HashMap<String, String> {
+        let mut sent = HashMap::new();
+        let (namespace, name) = self.pod(sandbox);
         sent.insert(SANDBOX_NAME.to_owned(), name.to_owned());
         sent.insert(SANDBOX_NAMESPACE.to_owned(), namespace.to_owned());
         if let Some(uid) = self.first(&[SANDBOX_UID]) {

@@ -11,11 +11,11 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     time::timeout,
 };
-use tracing::Level;
-use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 use ttrpc::asynchronous::{Server, transport::Listener};
 
-use crate::{command_line::CommandLine, error::Error, events::Publisher, service, shim::Shim, transport};
+use crate::{
+    command_line::CommandLine, error::Error, events::Publisher, log, service, shim::Shim, transport,
+};
 
 /// The answer to the last request has to get out before the process ends.
 const LAST_ANSWER_TIME: Duration = Duration::from_millis(500);
@@ -23,7 +23,7 @@ const LAST_ANSWER_TIME: Duration = Duration::from_millis(500);
 /// Serves until the runtime asks for the end. Standard input is the listening socket.
 pub(crate) fn serve(command: &CommandLine) -> Result<(), Error> {
     let started = SystemTime::now();
-    log_to_standard_error(command.debug);
+    log::to_standard_error(command.debug);
     let listener = take_listener()?;
     // Signals to the runtime's process group are not for the pod.
     rustix::process::setsid().map_err(|error| Error::System {
@@ -99,17 +99,4 @@ fn take_listener() -> Result<UnixListener, Error> {
     let null = fs::File::open("/dev/null").map_err(Error::file("open", "/dev/null"))?;
     rustix::stdio::dup2_stdin(null).map_err(|error| failed(error.into()))?;
     Ok(UnixListener::from(listener))
-}
-
-/// Logs as `PEERPODS_SHIM_LOG` says: a level, or levels of modules, separated by commas.
-fn log_to_standard_error(debug: bool) {
-    let default = if debug { Level::DEBUG } else { Level::INFO };
-    let asked = std::env::var("PEERPODS_SHIM_LOG")
-        .ok()
-        .and_then(|text| text.parse().ok());
-    let filter: Targets = asked.unwrap_or_else(|| Targets::new().with_default(default));
-    let lines = tracing_subscriber::fmt::layer()
-        .with_ansi(false)
-        .with_writer(io::stderr);
-    tracing_subscriber::registry().with(lines).with(filter).init();
 }

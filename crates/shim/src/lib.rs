@@ -26,6 +26,7 @@ mod forward;
 mod hypervisor;
 mod info;
 mod limits;
+mod log;
 mod mounts;
 mod number;
 mod process;

@@ -23,7 +23,7 @@ use crate::{
     forward,
     hypervisor::Hypervisor,
     limits::{self, PodLimits},
-    mounts, resolver, spec,
+    log, mounts, resolver, spec,
     timeline::Timeline,
     watch::{Change, Watch},
 };
@@ -113,12 +113,15 @@ impl Sandbox {
         hypervisor: &Hypervisor,
         shim_start: SystemTime,
     ) -> Result<Arc<Self>, Error> {
+        let annotations = Annotations(&spec.Annotations);
+        let (pod_namespace, pod_name) = annotations.pod(id);
+        peerpods_log::is_about(pod_namespace, pod_name);
         if let (ContainerKind::Sandbox, Some(field)) = (kind, spec::host_namespace(spec)) {
             return Err(Error::HostNamespace(field));
         }
         let limits = limits::of_pod(spec)?;
         let namespace = spec::network_namespace(spec).unwrap_or_default();
-        let annotations = Annotations(&spec.Annotations).for_adaptor(id);
+        let annotations = annotations.for_adaptor(id);
         let booted = async {
             let socket = hypervisor
                 .create(id, annotations, &namespace.to_string_lossy())
@@ -150,6 +153,8 @@ impl Sandbox {
                 field: "agentSocketPath",
                 problem: format!("{} is not an absolute path", socket.display()),
             })?;
+        let settings = mounts::settings(directory);
+        log::set_level(settings.log_level);
         let timeline = Timeline::in_directory(directory.to_owned());
         timeline.mark_at(shim_start, "shim-start");
         hypervisor.start(id).await?;
@@ -181,7 +186,7 @@ impl Sandbox {
         Ok(Arc::new(Self {
             id: id.to_owned(),
             files,
-            host_paths: mounts::host_paths(directory),
+            host_paths: settings.host_paths,
             limits,
             agent,
             hypervisor,

@@ -13,6 +13,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("peerpods-aws", &[]),
     ("peerpods-bpf", &[]),
     ("peerpods-error", &[]),
+    ("peerpods-log", &["peerpods-error"]),
     ("peerpods-probes", &["peerpods-error"]),
     ("peerpods-resources", &[]),
     ("peerpods-api", &["peerpods-resources"]),
@@ -55,6 +56,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "peerpods-shim",
         &[
             "peerpods-error",
+            "peerpods-log",
             "peerpods-proto",
             "peerpods-resources",
             "peerpods-tunnel",
@@ -65,6 +67,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &[
             "peerpods-bpf",
             "peerpods-error",
+            "peerpods-log",
             "peerpods-proto",
             "peerpods-tunnel",
         ],

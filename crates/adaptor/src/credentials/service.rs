@@ -8,6 +8,7 @@ use peerpods_proto::{
     registry_ttrpc::RegistryCredentials,
     registry_wire::{FindRequest, ImageAccess},
 };
+use tracing::Instrument;
 use ttrpc::{Code, asynchronous::TtrpcContext, get_status};
 
 use super::Credentials;
@@ -33,9 +34,12 @@ impl RegistryCredentials for CredentialsService {
         let plan = self.sandboxes.plan(&sandbox).ok_or_else(unknown)?;
         self.credentials
             .keep(|sandbox| self.sandboxes.plan(sandbox).is_some());
-        let access = self.credentials.find(&plan, repository).await;
-        let (pod, found) = (&plan.pod.pod_name, access.credentials.len());
-        tracing::info!(%sandbox, pod, repository = %access.repository, found, "registry credentials looked up");
-        Ok(access.into_wire())
+        let look_up = async {
+            let access = self.credentials.find(&plan, repository).await;
+            let found = access.credentials.len();
+            tracing::info!(repository = %access.repository, found, "registry credentials looked up");
+            access.into_wire()
+        };
+        Ok(look_up.instrument(plan.span()).await)
     }
 }

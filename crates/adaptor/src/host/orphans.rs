@@ -17,7 +17,7 @@ use crate::{
 pub(crate) async fn end_orphans(node: &Node, sandboxes: &Sandboxes, scope: &OwnerScope) {
     for plan in sandboxes.plans() {
         if !is_namespace(&plan.netns) {
-            tracing::info!(sandbox = %plan.sandbox, "its pod is gone");
+            plan.span().in_scope(|| tracing::info!("the pod is gone"));
             sandboxes.stop(&plan.sandbox, Reason::Abandoned).await;
         }
     }

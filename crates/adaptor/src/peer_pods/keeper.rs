@@ -41,7 +41,7 @@ pub(super) async fn release_all(cluster: &Cluster, journal: &Journal) {
                 Err(error) => Err(chain(&error)),
             };
             if let Err(error) = forgotten {
-                tracing::warn!(object = key.name, error, "the PeerPod cannot be let go yet");
+                tracing::warn!(object = %key, error, "the PeerPod cannot be let go yet");
                 failed = true;
             }
         }

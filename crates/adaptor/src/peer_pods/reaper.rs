@@ -62,7 +62,7 @@ impl PeerPods {
         let living: BTreeSet<String> = living.into_iter().filter_map(pod).collect();
         let is_left = |key: &ObjectKey| !kept.contains(&key.sandbox) && !living.contains(&key.sandbox);
         for key in objects.into_iter().filter(is_left) {
-            tracing::info!(object = key.name, "a PeerPod without a VM is let go");
+            tracing::info!(object = %key, "a PeerPod without a VM is let go");
             keeper::release(&self.cluster, &key)
                 .await
                 .map_err(|error| chain(&error))?;

@@ -119,10 +119,7 @@ pub(super) fn drive(
         under_way: None,
         stopwatch: Stopwatch::new(metrics),
     };
-    // On every line that is logged for the sandbox, here and in what it has done.
-    let (id, namespace, pod) = (&plan.sandbox, &plan.pod.pod_namespace, &plan.pod.pod_name);
-    let span = tracing::info_span!("sandbox", pod = %format_args!("{namespace}/{pod}"), %id);
-    let task = tokio::spawn(driver.run(mailbox, reported).instrument(span));
+    let task = tokio::spawn(driver.run(mailbox, reported).instrument(plan.span()));
     (
         Handle {
             plan,

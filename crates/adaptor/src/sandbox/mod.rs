@@ -30,7 +30,7 @@ mod table;
 pub(crate) use effects::{Effects, Limits};
 #[cfg(test)]
 pub(crate) use plan::example;
-pub(crate) use plan::{Plan, SandboxId, attempt_now, launch_token};
+pub(crate) use plan::{Plan, SandboxId, attempt_now, launch_token, span};
 pub(crate) use reason::{REASON_KEYS, Reason};
 pub(crate) use state::{STATE_KEYS, State};
 pub(crate) use table::{Record, Sandboxes, TableError};

@@ -11,6 +11,7 @@ use peerpods_provider::{Assignment, LaunchToken, Owner, PodIdentity, Shape};
 use peerpods_tunnel::channel::ClientIdentity;
 use ring::digest;
 use serde::{Deserialize, Serialize};
+use tracing::Span;
 
 /// The container runtime's id of a sandbox: at most 128 letters, digits, `-`, `_` and `.`, so that it can name a folder.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -94,6 +95,11 @@ impl fmt::Debug for Plan {
 }
 
 impl Plan {
+    /// On every line that is logged for the sandbox, here and in what it has done.
+    pub(crate) fn span(&self) -> Span {
+        span(&self.pod.pod_namespace, &self.pod.pod_name, &self.sandbox)
+    }
+
     /// Whom the sandbox's VM serves.
     pub(crate) fn owner(&self) -> Owner {
         Owner {
@@ -108,6 +114,11 @@ impl Plan {
     pub(crate) fn launch_token(&self, attempt: u128) -> LaunchToken {
         launch_token(&self.cluster, &self.node, self.sandbox.as_str(), attempt)
     }
+}
+
+/// Of what is logged for a pod's sandbox.
+pub(crate) fn span(namespace: &str, pod: &str, id: &SandboxId) -> Span {
+    tracing::info_span!("sandbox", pod = %format_args!("{namespace}/{pod}"), %id)
 }
 
 /// The token of one launch of a node, for whatever `subject` names there.

@@ -7,6 +7,7 @@ use std::{
 
 use peerpods_provider::LaunchToken;
 use serde::{Deserialize, Serialize};
+use tracing::Instrument;
 
 use super::{
     Effects, Plan, Reason, SandboxId, State,
@@ -91,7 +92,10 @@ impl Sandboxes {
     /// Takes up all sandboxes of the journal where they were left.
     pub(crate) fn replay(&self) -> Result<(), JournalError> {
         for record in self.journal.read()?.sandboxes {
-            tracing::info!(sandbox = %record.plan.sandbox, "taken up again: the VM is {}", record.state.name());
+            record
+                .plan
+                .span()
+                .in_scope(|| tracing::info!("taken up again: the VM is {}", record.state.name()));
             self.drive(record);
         }
         Ok(())
@@ -199,7 +203,7 @@ impl Sandboxes {
     }
 
     fn drive(&self, record: Record) {
-        let sandbox = record.plan.sandbox.clone();
+        let (sandbox, span) = (record.plan.sandbox.clone(), record.plan.span());
         let mut entries = self.entries();
         let (handle, task) = driver::drive(
             record,
@@ -210,13 +214,14 @@ impl Sandboxes {
         entries.insert(sandbox.clone(), Entry::Driven(handle));
         drop(entries);
         let table = self.clone();
-        tokio::spawn(async move {
+        let end = async move {
             if let Err(error) = task.await {
                 // The record stays in the journal: the next start of the adaptor takes the sandbox up again.
-                tracing::error!(%sandbox, %error, "the sandbox's driver panicked");
+                tracing::error!(%error, "the sandbox's driver panicked");
             }
             table.entries().remove(&sandbox);
-        });
+        };
+        tokio::spawn(end.instrument(span));
     }
 
     fn handle(&self, sandbox: &SandboxId) -> Option<Handle> {

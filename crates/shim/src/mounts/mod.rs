@@ -16,7 +16,7 @@ use std::{
 use peerpods_proto::{
     agent::Storage,
     oci::Mount,
-    shim_settings::{HostPaths, SHIM_SETTINGS_FILE},
+    shim_settings::{HostPaths, SHIM_SETTINGS_FILE, ShimSettings},
 };
 use peerpods_resources::{VOLUMES_ANNOTATION, VolumeLimits};
 use rustix::fs::{StatFs, statfs};
@@ -339,18 +339,21 @@ fn refused(mount: &Mount, reason: &str) -> Error {
     }
 }
 
-/// What the administrator decided about hostPath volumes.
-pub(crate) fn host_paths(pod_directory: &Path) -> HostPaths {
+/// What the administrator decided.
+pub(crate) fn settings(pod_directory: &Path) -> ShimSettings {
     let path = pod_directory.join(SHIM_SETTINGS_FILE);
-    let settings: Result<peerpods_proto::shim_settings::ShimSettings, std::io::Error> =
+    let settings: Result<ShimSettings, std::io::Error> =
         fs::read(&path).and_then(|text| serde_json::from_slice(&text).map_err(Into::into));
     match settings {
-        Ok(settings) => settings.host_paths,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => HostPaths::default(),
+        Ok(settings) => settings,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => ShimSettings::default(),
         // What cannot be read may forbid something.
         Err(error) => {
             tracing::warn!(path = %path.display(), %error, "settings not read: hostPath volumes are refused");
-            HostPaths::Refuse
+            ShimSettings {
+                host_paths: HostPaths::Refuse,
+                ..ShimSettings::default()
+            }
         }
     }
 }

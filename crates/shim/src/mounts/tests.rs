@@ -155,7 +155,7 @@ fn what_cannot_be_copied_is_refused_by_name() {
 #[test]
 fn settings_that_cannot_be_read_allow_nothing() {
     let directory = tempfile::tempdir().unwrap();
-    assert_eq!(host_paths(directory.path()), HostPaths::Copy);
+    assert_eq!(settings(directory.path()).host_paths, HostPaths::Copy);
     fs::write(directory.path().join(SHIM_SETTINGS_FILE), "nonsense").unwrap();
-    assert_eq!(host_paths(directory.path()), HostPaths::Refuse);
+    assert_eq!(settings(directory.path()).host_paths, HostPaths::Refuse);
 }
