@@ -49,7 +49,7 @@ pub struct KataConfigSpec {
     #[serde(default)]
     pub check_node_eligibility: bool,
 
-    /// The log level of the container runtime on these nodes.
+    /// How much adaptors and shims log, one of error, warn, info, debug and trace.
     #[serde(default = "info")]
     pub log_level: String,
 
@@ -73,6 +73,28 @@ pub struct KataConfigSpec {
 fn info() -> String {
     "info".to_owned()
 }
+
+impl KataConfigSpec {
+    /// The log level as our programs name it. Today's are those of CRI-O, which has some more.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn level(&self) -> Result<&'static str, UnknownLogLevel> {
+        match self.log_level.to_ascii_lowercase().as_str() {
+            "panic" | "fatal" | "error" => Ok("error"),
+            "warn" | "warning" => Ok("warn"),
+            "" | "info" => Ok("info"),
+            "debug" => Ok("debug"),
+            "trace" => Ok("trace"),
+            _ => Err(UnknownLogLevel(self.log_level.clone())),
+        }
+    }
+}
+
+/// A log level that is none.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("spec.logLevel is {0:?}: it must be error, warn, info, debug or trace")]
+pub struct UnknownLogLevel(pub String);
 
 /// What changes peer pods as they are created.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

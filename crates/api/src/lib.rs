@@ -24,7 +24,7 @@ pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 pub use self::{
     kata_config::{
         KataConfig, KataConfigSpec, KataConfigStatus, KataNodes, NodeFailure, PeerPodAdmission,
-        PeerPodNamespaces,
+        PeerPodNamespaces, UnknownLogLevel,
     },
     peer_pod::{PeerPod, PeerPodPhase, PeerPodSpec, PeerPodStatus},
     peer_pod_config::{InvalidLimit, PeerPodConfig, PeerPodConfigSpec, PeerPodConfigStatus, VmLimit},

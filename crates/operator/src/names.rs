@@ -21,6 +21,9 @@ pub const RUNTIME_SINCE: &str = "peerpods.io/node-runtime-since";
 /// On the webhook's certificate: when it is time for the next one.
 pub const RENEW_AFTER: &str = "peerpods.io/renew-after";
 
+/// Why a pod fails that ended with [`peerpods_api::names::SETTINGS_EXIT_CODE`], and why settings are not valid then.
+pub const SETTINGS_REFUSED: &str = "SettingsRefused";
+
 /// On worker nodes, where the cluster says which are.
 pub const WORKER: &str = "node-role.kubernetes.io/worker";
 /// On nodes of the control plane.

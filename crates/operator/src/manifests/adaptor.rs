@@ -19,7 +19,7 @@ const REGISTRIES_SECRET: &str = "auth-json-secret";
 
 /// The adaptor on every node that runs peer pods. With other settings it is another template, so that Kubernetes replaces
 /// the pods: the VMs go on.
-pub fn adaptor(installation: &Installation, observed: &Observed) -> ManagedObject {
+pub fn adaptor(installation: &Installation, observed: &Observed, log_level: &str) -> ManagedObject {
     let host_path = |name: &str, path: &str| json!({"name": name, "hostPath": {"path": path, "type": "DirectoryOrCreate"}});
     let container = json!({
         "name": "cloud-api-adaptor",
@@ -27,6 +27,7 @@ pub fn adaptor(installation: &Installation, observed: &Observed) -> ManagedObjec
         "env": [
             {"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
             {"name": "CLUSTER_ID", "value": installation.cluster_id},
+            {"name": "LOG_LEVEL", "value": log_level},
             // VMs of QEMU outlive this pod: a new version takes up those of the old one.
             {"name": "QEMU_PLACEMENT", "value": "node"},
         ],

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::{
-    api::core::v1::{ContainerStatus, Node as FullNode, Pod, Secret},
+    api::core::v1::{
+        ContainerState, ContainerStateTerminated, ContainerStatus, Node as FullNode, Pod, Secret,
+    },
     apimachinery::pkg::api::resource::Quantity,
     jiff::Timestamp,
 };
@@ -12,14 +14,16 @@ use peerpods_api::names;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    names::{COMPONENT, RUNTIME_SINCE},
+    names::{COMPONENT, RUNTIME_SINCE, SETTINGS_REFUSED},
     observed::{Component, ComponentPod, Credentials, Node, NodeName, PodState},
 };
 
 /// More of what a failed program printed helps nobody.
-const MESSAGE_CHARACTERS: usize = 300;
+const MESSAGE_CHARACTERS: usize = 1000;
 /// Reasons for which a container waits without anything being wrong.
 const ORDINARY: [&str; 2] = ["ContainerCreating", "PodInitializing"];
+/// What the kubelet says of a container that it lets wait because it fails again and again.
+const FAILS_AGAIN: &str = "CrashLoopBackOff";
 
 /// A node without its images, addresses and the rest: that is most of it.
 #[derive(Clone, Debug, Deserialize, Serialize, Resource)]
@@ -124,11 +128,7 @@ fn state(pod: &Pod) -> PodState {
     }
     let failing = |reason: &str, message: Option<&String>| PodState::Failing {
         reason: reason.to_owned(),
-        message: message
-            .map_or("", |text| text.trim())
-            .chars()
-            .take(MESSAGE_CHARACTERS)
-            .collect(),
+        message: message.map(|text| last_words(text)).unwrap_or_default(),
     };
     let unscheduled = conditions
         .iter()
@@ -150,24 +150,46 @@ fn trouble(
     container: &ContainerStatus,
     failing: &dyn Fn(&str, Option<&String>) -> PodState,
 ) -> Option<PodState> {
-    let last = container
-        .last_state
-        .as_ref()
-        .and_then(|state| state.terminated.as_ref());
-    let last_words = last.and_then(|end| end.message.as_ref());
+    let failed = |state: Option<&ContainerState>| {
+        let end = state?.terminated.clone()?;
+        (end.exit_code != 0).then_some(end)
+    };
+    let reason_of = |end: &ContainerStateTerminated, usual: &str| {
+        let refused = end.exit_code == i32::from(names::SETTINGS_EXIT_CODE);
+        if refused { SETTINGS_REFUSED } else { usual }.to_owned()
+    };
+    let last = failed(container.last_state.as_ref());
     let state = container.state.as_ref()?;
-    if let Some(end) = state.terminated.as_ref().filter(|end| end.exit_code != 0) {
-        return Some(failing(
-            end.reason.as_deref().unwrap_or("Error"),
-            end.message.as_ref(),
-        ));
+    if let Some(end) = failed(Some(state)) {
+        let reason = reason_of(&end, end.reason.as_deref().unwrap_or("Error"));
+        return Some(failing(&reason, end.message.as_ref()));
+    }
+    if state.running.is_some() {
+        // It failed, and is not ready: between two failures nothing is different.
+        let end = last?;
+        return Some(failing(&reason_of(&end, FAILS_AGAIN), end.message.as_ref()));
     }
     let waiting = state.waiting.as_ref()?;
     let reason = waiting
         .reason
         .as_deref()
         .filter(|reason| !ORDINARY.contains(reason))?;
-    Some(failing(reason, last_words.or(waiting.message.as_ref())))
+    Some(match &last {
+        Some(end) => failing(
+            &reason_of(end, reason),
+            end.message.as_ref().or(waiting.message.as_ref()),
+        ),
+        None => failing(reason, waiting.message.as_ref()),
+    })
+}
+
+/// Of what a program printed, that by which it ended: its last line, and of a structured one the message.
+fn last_words(text: &str) -> String {
+    let line = text.trim().lines().last().unwrap_or_default();
+    let parsed = serde_json::from_str::<serde_json::Value>(line).ok();
+    let message = parsed.and_then(|line| Some(line["message"].as_str()?.to_owned()));
+    let message = message.unwrap_or_else(|| line.trim().to_owned());
+    message.chars().take(MESSAGE_CHARACTERS).collect()
 }
 
 /// `NAMESPACE/NAME` of a pod of the runtime class that has not finished.
@@ -208,6 +230,33 @@ mod tests {
         assert_eq!(component(pod(creating)).unwrap().state, PodState::Starting);
         let ready = json!({"conditions": [{"type": "Ready", "status": "True"}]});
         assert_eq!(component(pod(ready)).unwrap().state, PodState::Ready);
+    }
+
+    #[test]
+    fn a_program_that_refuses_its_settings_is_told_from_one_that_fails() {
+        let state = |state: serde_json::Value, exit_code: i32, said: &str| {
+            let status = json!({"containerStatuses": [{
+                "name": "a", "image": "", "imageID": "", "ready": false, "restartCount": 3, "state": state,
+                "lastState": {"terminated": {"exitCode": exit_code, "message": said}},
+            }]});
+            component(pod(status)).unwrap().state
+        };
+        let (waiting, running) = (
+            json!({"waiting": {"reason": "CrashLoopBackOff"}}),
+            json!({"running": {}}),
+        );
+        let failing = |reason: &str, message: &str| PodState::Failing {
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+        };
+        let log = "{\"level\": \"INFO\", \"message\": \"starting\"}\n{\"level\": \"ERROR\", \"message\": \"cannot bind\"}\n";
+        for now in [waiting, running] {
+            assert_eq!(
+                state(now.clone(), 2, "PODVM_AMI_ID is missing"),
+                failing("SettingsRefused", "PODVM_AMI_ID is missing")
+            );
+            assert_eq!(state(now, 1, log), failing("CrashLoopBackOff", "cannot bind"));
+        }
     }
 
     #[test]

@@ -18,6 +18,9 @@ use crate::{
     observed::Observed,
 };
 
+/// How much is logged where the KataConfig asks for what is no level.
+const DEFAULT_LOG_LEVEL: &str = "info";
+
 pub(super) fn plan(
     config: &KataConfig,
     observed: &Observed,
@@ -32,8 +35,10 @@ pub(super) fn plan(
         plan.add(set_finalizers(config, finalizers));
         return Withheld::default();
     }
-    let problems = settings::problems(observed);
+    let mut problems = settings::problems(observed);
     objects(config, observed, installation, problems.is_empty(), plan);
+    problems.extend(config.spec.level().err().map(settings::Problem::LogLevel));
+    problems.extend(settings::refused(observed));
     admission::certificate(config, observed, now, plan);
     admission::remove_unwanted(config, observed, plan);
     default_config(observed, installation, plan);
@@ -101,7 +106,9 @@ fn objects(
     }
     if settings_are_valid {
         // Otherwise the adaptors go on with the settings that they have; none is started that could only fail.
-        wanted.push(manifests::adaptor(installation, observed));
+        // A level that is none is said, and costs nobody the adaptor.
+        let log_level = config.spec.level().unwrap_or(DEFAULT_LOG_LEVEL);
+        wanted.push(manifests::adaptor(installation, observed, log_level));
     }
     wanted.extend(admission::wanted(config, observed, installation));
     plan.actions.extend(

@@ -2,34 +2,46 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use peerpods_api::{VmLimit, names};
+use peerpods_api::{UnknownLogLevel, VmLimit, names};
 
-use crate::observed::{Credentials, Observed};
+use super::conditions;
+use crate::{
+    names::SETTINGS_REFUSED,
+    observed::{Component, Observed, PodState},
+};
 
 /// What keeps VMs from being launched, each naming what to change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Problem {
     /// There is no ConfigMap.
     NoConfigMap,
-    /// There is no Secret.
-    NoSecret,
     /// A key has no value.
-    Missing { object: &'static str, key: &'static str },
+    Missing { key: &'static str },
+    /// One key of a pair has a value, and the other has none.
+    HalfGiven {
+        given: &'static str,
+        missing: &'static str,
+    },
     /// A value means nothing.
     Invalid {
         key: &'static str,
         value: String,
         wanted: &'static str,
     },
+    /// The KataConfig asks for a log level that is none.
+    LogLevel(UnknownLogLevel),
+    /// Adaptors do not start with what they are given.
+    Refused { nodes: String, why: String },
 }
 
 impl Problem {
     pub(super) fn reason(&self) -> &'static str {
         match self {
             Self::NoConfigMap => "ConfigMapMissing",
-            Self::NoSecret => "SecretMissing",
-            Self::Missing { .. } => "KeyMissing",
+            Self::Missing { .. } | Self::HalfGiven { .. } => "KeyMissing",
             Self::Invalid { .. } => "KeyInvalid",
+            Self::LogLevel(_) => "LogLevelInvalid",
+            Self::Refused { .. } => SETTINGS_REFUSED,
         }
     }
 }
@@ -42,44 +54,35 @@ impl fmt::Display for Problem {
                 "ConfigMap {} does not exist: create it with at least CLOUD_PROVIDER",
                 names::SETTINGS_CONFIG_MAP
             ),
-            Self::NoSecret => write!(
+            Self::Missing { key } => {
+                write!(formatter, "{} has no value for {key}", names::SETTINGS_CONFIG_MAP)
+            }
+            Self::HalfGiven { given, missing } => write!(
                 formatter,
-                "Secret {} does not exist: create it with the provider's credentials",
+                "{} has no value for {missing}, and one for {given}: set both, or neither where nodes have a role of their own",
                 names::CLOUD_SECRET
             ),
-            Self::Missing { object, key } => write!(formatter, "{object} has no value for {key}"),
             Self::Invalid { key, value, wanted } => {
                 let object = names::SETTINGS_CONFIG_MAP;
                 write!(formatter, "{key} in {object} is {value:?}: it must be {wanted}")
+            }
+            Self::LogLevel(error) => write!(formatter, "{error}"),
+            Self::Refused { nodes, why } => {
+                write!(
+                    formatter,
+                    "the adaptor does not start with them on {nodes}: {why}"
+                )
             }
         }
     }
 }
 
-/// What a provider cannot do without.
-struct Provider {
-    name: &'static str,
-    settings: &'static [&'static str],
-    credentials: &'static [&'static str],
-}
+/// Where VMs may run. What a provider needs beyond its name it finds by itself, or its adaptor says what is missing.
+const PROVIDERS: [&str; 3] = [AWS, "qemu", "namespaces"];
+const AWS: &str = "aws";
 
-const PROVIDERS: [Provider; 3] = [
-    Provider {
-        name: "aws",
-        settings: &["AWS_REGION", "AWS_SUBNET_ID", "AWS_VPC_ID", "AWS_SG_IDS"],
-        credentials: &["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"],
-    },
-    Provider {
-        name: "qemu",
-        settings: &[],
-        credentials: &[],
-    },
-    Provider {
-        name: "namespaces",
-        settings: &[],
-        credentials: &[],
-    },
-];
+/// Credentials of AWS that say nothing without one another. Without both, AWS is asked as the node's or the account's role.
+const PAIR: [&str; 2] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];
 
 /// A setting whose value must have a form, where it has a value.
 struct Form {
@@ -123,17 +126,16 @@ pub(super) fn problems(observed: &Observed) -> Vec<Problem> {
     let mut problems = Vec::new();
     match value(settings, "CLOUD_PROVIDER") {
         None => problems.push(Problem::Missing {
-            object: names::SETTINGS_CONFIG_MAP,
             key: "CLOUD_PROVIDER",
         }),
-        Some(name) => match PROVIDERS.iter().find(|provider| provider.name == name) {
-            Some(provider) => problems.extend(missing(provider, settings, observed.credentials.as_ref())),
-            None => problems.push(Problem::Invalid {
-                key: "CLOUD_PROVIDER",
-                value: short(name),
-                wanted: "aws, qemu or namespaces",
-            }),
-        },
+        Some(name) if PROVIDERS.contains(&name) => {
+            problems.extend((name == AWS).then(|| half_given(observed, settings)).flatten());
+        }
+        Some(name) => problems.push(Problem::Invalid {
+            key: "CLOUD_PROVIDER",
+            value: short(name),
+            wanted: "aws, qemu or namespaces",
+        }),
     }
     problems.extend(FORMS.iter().filter_map(|form| {
         let wrong = value(settings, form.key).filter(|value| !(form.is)(value))?;
@@ -146,36 +148,46 @@ pub(super) fn problems(observed: &Observed) -> Vec<Problem> {
     problems
 }
 
-fn missing(
-    provider: &'static Provider,
-    settings: &BTreeMap<String, String>,
-    credentials: Option<&Credentials>,
-) -> Vec<Problem> {
-    let unset = provider
-        .settings
-        .iter()
-        .filter(|key| value(settings, key).is_none());
-    let mut problems: Vec<_> = unset
-        .map(|key| Problem::Missing {
-            object: names::SETTINGS_CONFIG_MAP,
-            key,
-        })
-        .collect();
-    match credentials {
-        None if !provider.credentials.is_empty() => problems.push(Problem::NoSecret),
-        None => {}
-        Some(credentials) => {
-            let unset = provider
-                .credentials
-                .iter()
-                .filter(|key| !credentials.keys.contains(**key));
-            problems.extend(unset.map(|key| Problem::Missing {
-                object: names::CLOUD_SECRET,
-                key,
-            }));
-        }
+/// Adaptors get the Secret and the ConfigMap alike, so a key may be in either.
+fn half_given(observed: &Observed, settings: &BTreeMap<String, String>) -> Option<Problem> {
+    let is_given = |key: &str| {
+        let credentials = observed.credentials.as_ref();
+        credentials.is_some_and(|credentials| credentials.keys.contains(key))
+            || value(settings, key).is_some()
+    };
+    let [id, secret] = PAIR;
+    match (is_given(id), is_given(secret)) {
+        (true, false) => Some(Problem::HalfGiven {
+            given: id,
+            missing: secret,
+        }),
+        (false, true) => Some(Problem::HalfGiven {
+            given: secret,
+            missing: id,
+        }),
+        (true, true) | (false, false) => None,
     }
-    problems
+}
+
+/// What adaptors found wrong as they started. It is for people alone: adaptors with other settings are the remedy, so it
+/// must not keep them from being started.
+pub(super) fn refused(observed: &Observed) -> Option<Problem> {
+    let refusing = observed
+        .components
+        .iter()
+        .filter(|pod| pod.component == Component::Adaptor);
+    let refusing = refusing.filter_map(|pod| match &pod.state {
+        PodState::Failing { reason, message } if reason == SETTINGS_REFUSED => {
+            Some((pod.node.as_ref()?.0.as_str(), message))
+        }
+        PodState::Failing { .. } | PodState::Starting | PodState::Ready => None,
+    });
+    let refusing: Vec<_> = refusing.collect();
+    let (_, why) = refusing.first()?;
+    Some(Problem::Refused {
+        nodes: conditions::names(refusing.iter().map(|(node, _)| *node)),
+        why: (*why).clone(),
+    })
 }
 
 /// An empty value is none, as in today's examples.

@@ -1,6 +1,7 @@
 //! Rules of the plan, one by one.
 
 mod policies;
+mod settings;
 
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use crate::{
     installation::{NodeRuntime, Patience},
     managed::Kind,
     names,
-    observed::{Credentials, NodeName, PeerPodSummary, PodState},
+    observed::{NodeName, PeerPodSummary, PodState},
 };
 
 fn installed(workers: &[&str]) -> World {
@@ -228,69 +229,6 @@ fn a_failing_installation_says_why_and_does_not_last_for_ever() {
             .reason,
         "TimedOut"
     );
-}
-
-#[test]
-fn what_is_missing_is_named() {
-    let mut world = installed(&["one"]);
-    let says = |world: &mut World, reason: &str, text: &str| {
-        world.settle();
-        let said = world.condition(conditions::SETTINGS_VALID);
-        assert_eq!((said.status.as_str(), said.reason.as_str()), ("False", reason));
-        assert!(said.message.contains(text), "{}", said.message);
-        assert_eq!(world.condition(conditions::READY).status, "False");
-    };
-    world.set("CLOUD_PROVIDER", "aws");
-    says(
-        &mut world,
-        "KeyMissing",
-        "peer-pods-cm has no value for AWS_REGION",
-    );
-    for key in ["AWS_REGION", "AWS_SUBNET_ID", "AWS_VPC_ID", "AWS_SG_IDS"] {
-        world.set(key, "x");
-    }
-    says(
-        &mut world,
-        "SecretMissing",
-        "Secret peer-pods-secret does not exist",
-    );
-    let keys = ["AWS_ACCESS_KEY_ID".to_owned()].into();
-    world.observed.credentials = Some(Credentials {
-        keys,
-        version: "1".to_owned(),
-    });
-    says(
-        &mut world,
-        "KeyMissing",
-        "peer-pods-secret has no value for AWS_SECRET_ACCESS_KEY",
-    );
-    world.set("CLOUD_PROVIDER", "qemu");
-    world.set("VXLAN_PORT", "0");
-    says(&mut world, "KeyInvalid", "VXLAN_PORT in peer-pods-cm is \"0\"");
-    world.observed.settings = None;
-    says(
-        &mut world,
-        "ConfigMapMissing",
-        "ConfigMap peer-pods-cm does not exist",
-    );
-}
-
-#[test]
-fn new_settings_replace_the_adaptors_and_invalid_ones_do_not() {
-    let mut world = installed(&["one"]);
-    let template = |world: &World| {
-        let set = world.object(Kind::DaemonSet, names::ADAPTOR).unwrap();
-        set["spec"]["template"]["metadata"]["annotations"][names::SETTINGS_REVISION].clone()
-    };
-    let first = template(&world);
-    world.set("PROXY_TIMEOUT", "8m");
-    world.settle();
-    let second = template(&world);
-    assert_ne!(first, second);
-    world.set("PROXY_TIMEOUT", "soon");
-    world.set("PEERPODS_LIMIT_PER_NODE", "3");
-    world.settle();
-    assert_eq!(second, template(&world));
 }
 
 #[test]

@@ -21,6 +21,8 @@ pub(super) struct World {
     pub(super) now: Timestamp,
     /// What pods that install the runtime come to.
     pub(super) installer: PodState,
+    /// What pods of the adaptor come to.
+    pub(super) adaptor: PodState,
     /// Pods of the runtime class.
     pub(super) pods: Vec<String>,
     /// Everything that was done, in words.
@@ -50,6 +52,7 @@ impl World {
             installation: installation(),
             now: Timestamp::from_second(1_000_000).unwrap(),
             installer: PodState::Ready,
+            adaptor: PodState::Ready,
             pods: Vec::new(),
             log: Vec::new(),
         }
@@ -205,10 +208,10 @@ impl World {
                     .iter()
                     .all(|(key, value)| node.labels.get(key).map(String::as_str) == value.as_str())
             };
-            let state = if component == Component::NodeInstall {
-                &self.installer
-            } else {
-                &PodState::Ready
+            let state = match component {
+                Component::NodeInstall => &self.installer,
+                Component::Adaptor => &self.adaptor,
+                Component::NodeRemove | Component::Webhook => &PodState::Ready,
             };
             let on = self.observed.nodes.iter().filter(|(_, node)| has(node));
             let pods = on.map(|(name, _)| ComponentPod {

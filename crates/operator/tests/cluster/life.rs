@@ -209,27 +209,20 @@ fn a_second_one_is_told(lab: &Lab) {
 }
 
 fn what_is_missing_is_named(lab: &Lab) {
-    lab.settings(json!({"CLOUD_PROVIDER": "aws", "AWS_REGION": "a", "AWS_SUBNET_ID": "b", "AWS_VPC_ID": "c", "AWS_SG_IDS": "d"}));
-    let said = lab.wait_condition("kata", "Ready", "False", "SecretMissing");
-    assert!(said.contains("Secret peer-pods-secret does not exist"), "{said}");
-    let secret = [
-        "create",
-        "secret",
-        "generic",
-        "peer-pods-secret",
-        "--namespace",
-        NAMESPACE,
-    ];
-    lab.kubectl(
-        &[
-            &secret[..],
-            &[
-                "--from-literal=AWS_ACCESS_KEY_ID=a",
-                "--from-literal=AWS_SECRET_ACCESS_KEY=b",
-            ],
-        ]
-        .concat(),
+    let secret = |keys: Value| {
+        lab.apply(&json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "peer-pods-secret", "namespace": NAMESPACE},
+            "stringData": keys,
+        }));
+    };
+    lab.settings(json!({"CLOUD_PROVIDER": "aws"}));
+    secret(json!({"AWS_ACCESS_KEY_ID": "a"}));
+    let said = lab.wait_condition("kata", "Ready", "False", "KeyMissing");
+    assert!(
+        said.contains("peer-pods-secret has no value for AWS_SECRET_ACCESS_KEY"),
+        "{said}"
     );
+    secret(json!({"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}));
     lab.wait_condition("kata", "Ready", "True", "Ready");
     lab.kubectl(&["delete", "secret", "peer-pods-secret", "--namespace", NAMESPACE]);
     lab.settings(json!({"CLOUD_PROVIDER": "qemu"}));
