@@ -68,7 +68,12 @@ pub(crate) fn choose<'a>(
     };
     let asks_for_nothing = asked.vcpus == 0 && asked.memory_mib == 0 && asked.gpus == 0;
     let mut fitting: Vec<&InstanceType> = if asks_for_nothing {
-        let default = named(catalog, &catalog.default, architecture)?;
+        let default = named(catalog, &catalog.default, architecture).map_err(|error| match error {
+            ProviderError::InvalidRequest(problem) => ProviderError::InvalidRequest(format!(
+                "{problem}; PODVM_INSTANCE_TYPE in peer-pods-cm names the type of pods that ask for nothing"
+            )),
+            other => other,
+        })?;
         let as_large = |other: &&InstanceType| {
             other.architectures.contains(&architecture)
                 && other.vcpus >= default.vcpus
@@ -252,6 +257,28 @@ mod tests {
         assert_eq!(chosen(&named("g5.xlarge")), ["g5.xlarge"]);
         assert!(refused(&named("p5.48xlarge")).contains("there are r6a.2xlarge, c6a.4xlarge"));
         assert!(refused(&named("m6g.large")).contains("does not run VM images for x86_64"));
+    }
+
+    #[test]
+    fn an_image_for_arm_gets_types_for_arm_alone() {
+        let mut catalog = usual();
+        for shape in [shape(1, 1024, 0), shape(0, 0, 0)] {
+            catalog.default = "m6g.large".to_owned();
+            let found = choose(&catalog, &shape, Architecture::Arm).unwrap();
+            assert_eq!(
+                found.iter().map(|found| &*found.name).collect::<Vec<_>>(),
+                ["m6g.large"]
+            );
+            assert!(choose(&catalog, &self::shape(64, 0, 0), Architecture::Arm).is_err());
+        }
+        catalog.default = "m6a.large".to_owned();
+        let error = choose(&catalog, &Shape::default(), Architecture::Arm).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("m6a.large does not run VM images for arm64; PODVM_INSTANCE_TYPE"),
+            "{error}"
+        );
     }
 
     #[test]

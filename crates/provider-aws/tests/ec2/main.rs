@@ -6,5 +6,6 @@ mod conformance;
 mod doubt;
 mod ends;
 mod launch;
+mod prerequisites;
 mod seeded;
 mod start;
