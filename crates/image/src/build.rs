@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    BlockList, DiskRecord, FileRecord, ImageError, Manifest, StubSource, disk, initrd,
+    Architecture, BlockList, DiskRecord, FileRecord, ImageError, Manifest, StubSource, disk, initrd,
     kernel::{self, Kernel},
     modules::{self, ModuleSource},
     unified,
@@ -64,7 +64,10 @@ pub fn build(request: &BuildRequest, mut progress: impl FnMut(&str)) -> Result<M
         vmlinuz.len() >> 10
     ));
 
-    let modules = modules::select(&kernel)?;
+    let architecture = Architecture::of_program(&vmlinuz, "kernel")?;
+    architecture.check_guest(&guest)?;
+
+    let modules = modules::select(&kernel, architecture)?;
     let module_bytes: usize = modules.files.values().map(Vec::len).sum();
     progress(&format!(
         "modules: {} files, {} KiB",
@@ -84,15 +87,16 @@ pub fn build(request: &BuildRequest, mut progress: impl FnMut(&str)) -> Result<M
     write(&request.output, "initrd.img", &initrd)?;
     let disk = match &request.stub {
         Some(source) => {
-            let stub = source.read()?;
-            let unified = unified::unified(&stub, &vmlinuz, &initrd)?;
-            let list = write_disk(&request.output, &unified)?;
+            let stub = source.read(architecture)?;
+            let unified = unified::unified(&stub, &vmlinuz, &initrd, architecture)?;
+            let list = write_disk(&request.output, &unified, architecture)?;
             progress(&format!("disk: {} KiB of data", list.data_bytes() >> 10));
             Some(DiskRecord::of(&stub, &list))
         }
         None => None,
     };
     let manifest = Manifest {
+        architecture,
         kernel_version: kernel.version().to_owned(),
         guest: FileRecord::of(&guest),
         kernel: FileRecord::of(&vmlinuz),
@@ -129,9 +133,9 @@ fn write(directory: &Path, name: &str, contents: &[u8]) -> Result<(), ImageError
     finish(&partial, directory, name)
 }
 
-fn write_disk(directory: &Path, unified: &[u8]) -> Result<BlockList, ImageError> {
+fn write_disk(directory: &Path, unified: &[u8], architecture: Architecture) -> Result<BlockList, ImageError> {
     let partial = partial(directory, DISK);
-    let list = disk::write(&partial, unified)?;
+    let list = disk::write(&partial, unified, architecture)?;
     finish(&partial, directory, DISK)?;
     Ok(list)
 }

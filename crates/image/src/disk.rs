@@ -3,7 +3,7 @@
 //! ```text
 //! 0          1 MiB                              129 MiB                    1 GiB
 //! ├ GPT ─────┼ EFI system partition, FAT32 ─────┼ free ──────────────── GPT ┤
-//!            └ EFI/BOOT/BOOTX64.EFI
+//!            └ EFI/BOOT/BOOTX64.EFI or BOOTAA64.EFI
 //! ```
 //!
 //! A VM's volume may be larger; what is free of it is scratch space of the guest, which finds the partition by its name.
@@ -21,7 +21,7 @@ use fatfs::{Date, DateTime, FatType, FileSystem, FormatVolumeOptions, FsOptions,
 use gpt::{GptConfig, mbr::ProtectiveMBR, partition::Partition, partition_types};
 use uuid::{Uuid, uuid};
 
-use crate::{ImageError, blocks::BlockList};
+use crate::{Architecture, ImageError, blocks::BlockList};
 
 /// The size of the disk: the least that an EBS volume can have.
 pub const DISK_BYTES: u64 = 1 << 30;
@@ -44,15 +44,18 @@ const VOLUME_LABEL: [u8; 11] = *b"PEERPODS   ";
 
 /// Where firmware looks on a disk that it knows no boot entry for.
 const FOLDERS: [&str; 2] = ["EFI", "EFI/BOOT"];
-const PROGRAM: &str = "EFI/BOOT/BOOTX64.EFI";
 
 /// Writes the disk, a sparse file, and answers what it holds.
-pub(crate) fn write(path: &Path, unified: &[u8]) -> Result<BlockList, ImageError> {
+pub(crate) fn write(
+    path: &Path,
+    unified: &[u8],
+    architecture: Architecture,
+) -> Result<BlockList, ImageError> {
     let failed = |source| ImageError::Write {
         path: path.to_owned(),
         source,
     };
-    let partition = file_system(unified).map_err(failed)?;
+    let partition = file_system(unified, architecture).map_err(failed)?;
     let file = File::options()
         .read(true)
         .write(true)
@@ -76,6 +79,20 @@ pub(crate) fn write(path: &Path, unified: &[u8]) -> Result<BlockList, ImageError
         });
     }
     Ok(list)
+}
+
+/// What a disk is for: what firmware for ARM finds a program on. Any other is taken to be for x86-64, as all were before.
+pub(crate) fn architecture(path: &Path) -> Architecture {
+    let finds = |architecture: Architecture| -> std::io::Result<()> {
+        let mut partition = vec![0; PARTITION_BYTES];
+        File::open(path)?.read_exact_at(&mut partition, PARTITION_OFFSET)?;
+        let volume = FileSystem::new(Cursor::new(&mut partition[..]), FsOptions::new())?;
+        volume.root_dir().open_file(architecture.boot_program()).map(drop)
+    };
+    match finds(Architecture::Arm64) {
+        Ok(()) => Architecture::Arm64,
+        Err(_) => Architecture::Amd64,
+    }
 }
 
 /// What is written at once, or, where it is empty, left out: a page, of which sparse files are made.
@@ -106,7 +123,7 @@ fn write_table(mut disk: &File) -> std::io::Result<()> {
 }
 
 /// The partition's bytes.
-fn file_system(unified: &[u8]) -> std::io::Result<Vec<u8>> {
+fn file_system(unified: &[u8], architecture: Architecture) -> std::io::Result<Vec<u8>> {
     let mut partition = vec![0; PARTITION_BYTES];
     let format = FormatVolumeOptions::new()
         .fat_type(FatType::Fat32)
@@ -120,7 +137,7 @@ fn file_system(unified: &[u8]) -> std::io::Result<Vec<u8>> {
         for folder in FOLDERS {
             volume.root_dir().create_dir(folder)?;
         }
-        let mut program = volume.root_dir().create_file(PROGRAM)?;
+        let mut program = volume.root_dir().create_file(architecture.boot_program())?;
         program.write_all(unified)?;
         program.flush()?;
     }
@@ -164,14 +181,16 @@ mod tests {
     use gpt::GptConfig;
     use tempfile::TempDir;
 
-    use super::{DISK_BYTES, PARTITION_BYTES, PARTITION_NAME, PARTITION_OFFSET, write};
+    use super::{
+        Architecture, DISK_BYTES, PARTITION_BYTES, PARTITION_NAME, PARTITION_OFFSET, architecture, write,
+    };
 
     #[test]
     fn firmware_finds_the_program_on_the_disk() {
         let directory = TempDir::new().unwrap();
         let path = directory.path().join("disk.raw");
         let unified: Vec<u8> = (0..3 << 20).map(|position: u32| (position % 251) as u8).collect();
-        let list = write(&path, &unified).unwrap();
+        let list = write(&path, &unified, Architecture::Amd64).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().len(), DISK_BYTES);
         assert!(list.data_bytes() < 8 << 20, "{}", list.data_bytes());
 
@@ -199,18 +218,33 @@ mod tests {
     }
 
     #[test]
+    fn a_disk_says_what_it_is_for() {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("disk.raw");
+        for known in [Architecture::Arm64, Architecture::Amd64] {
+            write(&path, b"program", known).unwrap();
+            assert_eq!(architecture(&path), known);
+        }
+        fs::write(&path, "no disk").unwrap();
+        assert_eq!(architecture(&path), Architecture::Amd64);
+    }
+
+    #[test]
     fn the_same_program_gives_the_same_disk_in_a_sparse_file() {
         use std::os::unix::fs::MetadataExt;
 
         let directory = TempDir::new().unwrap();
         let (first, second) = (directory.path().join("first"), directory.path().join("second"));
         assert_eq!(
-            write(&first, b"program").unwrap(),
-            write(&second, b"program").unwrap()
+            write(&first, b"program", Architecture::Amd64).unwrap(),
+            write(&second, b"program", Architecture::Amd64).unwrap()
         );
         let allocated = fs::metadata(&first).unwrap().blocks() * 512;
         assert!(allocated < 1 << 20, "{allocated} bytes are allocated");
-        let other = write(&second, b"another").unwrap();
-        assert_ne!(write(&first, b"program").unwrap().digest(), other.digest());
+        let other = write(&second, b"another", Architecture::Amd64).unwrap();
+        assert_ne!(
+            write(&first, b"program", Architecture::Amd64).unwrap().digest(),
+            other.digest()
+        );
     }
 }

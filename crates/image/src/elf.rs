@@ -1,6 +1,7 @@
 //! The little of ELF that a build needs: one named section of a 64-bit little-endian object.
 
 /// Offsets within the ELF header and a section header, as the ELF-64 object file format gives them.
+const MACHINE: usize = 0x12;
 const SECTION_TABLE_OFFSET: usize = 0x28;
 const SECTION_ENTRY_SIZE: usize = 0x3a;
 const SECTION_COUNT: usize = 0x3c;
@@ -10,6 +11,11 @@ const SECTION_SIZE: usize = 0x20;
 
 /// ELF magic, 64-bit class, little-endian data.
 const IDENTIFICATION: &[u8] = b"\x7fELF\x02\x01";
+
+/// The number of the processors that an ELF file is for.
+pub(crate) fn machine(file: &[u8]) -> Option<u16> {
+    file.starts_with(IDENTIFICATION).then(|| u16_at(file, MACHINE))?
+}
 
 /// The bytes of the section called `name`; `None` when `object` has none or is malformed.
 pub(crate) fn section<'a>(object: &'a [u8], name: &str) -> Option<&'a [u8]> {

@@ -2,6 +2,8 @@
 
 use std::{io, path::PathBuf};
 
+use crate::Architecture;
+
 /// A failed build; each variant names the step and the file it was about.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
@@ -84,6 +86,22 @@ pub enum ImageError {
     InvalidStub {
         /// What is wrong with it.
         reason: &'static str,
+    },
+    /// A part of the image is for processors that no image is for.
+    #[error("the {what} is for neither amd64 nor arm64")]
+    UnknownArchitecture {
+        /// The part.
+        what: &'static str,
+    },
+    /// A part of the image is for other processors than the kernel.
+    #[error("the {what} is for {found}, and the kernel for {kernel}")]
+    MixedArchitectures {
+        /// The part.
+        what: &'static str,
+        /// What it is for.
+        found: Architecture,
+        /// What the kernel is for.
+        kernel: Architecture,
     },
     /// A file is no disk.
     #[error("{path} is no disk image: {reason}")]

@@ -14,6 +14,7 @@
 //! - `/modules/load`: lines `<group> <file>`; the guest loads its groups' files from top to bottom.
 //! - empty directories for the guest to mount and write on.
 
+mod architecture;
 mod blocks;
 mod build;
 mod disk;
@@ -28,6 +29,7 @@ mod portable_executable;
 pub mod publish;
 mod unified;
 
+pub use architecture::Architecture;
 pub use blocks::{BLOCK_BYTES, Block, BlockList, DiskDigest, read_block};
 pub use build::{BuildRequest, IMAGE_LIMIT_BYTES, KernelSource, build};
 pub use disk::{DISK_BYTES, DISK_DATA_LIMIT_BYTES};

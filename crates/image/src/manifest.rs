@@ -3,11 +3,14 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::BlockList;
+use crate::{Architecture, BlockList};
 
 /// The manifest of one image. It names no paths of the build machine, so it is as reproducible as the image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
+    /// The processors that it is for.
+    #[serde(default)]
+    pub architecture: Architecture,
     /// The kernel's version, for example `6.1.0-56-cloud-amd64`.
     pub kernel_version: String,
     /// The guest program that went in.

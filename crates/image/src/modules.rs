@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{ImageError, elf};
+use crate::{Architecture, ImageError, elf};
 
-/// What the guest needs, by where it runs. A guest loads one platform's group and then `common`, so each
-/// group is complete by itself.
-const GROUPS: [Group; 3] = [
+/// What the guest needs, by where it runs and what it is told. A guest loads one platform's group and then `common`, and
+/// others when they are needed, so each group is complete by itself.
+const GROUPS: [Group; 4] = [
     // QEMU: the disk, network and entropy that it offers, and the boot payload it hands over.
     Group {
         name: "qemu",
@@ -28,10 +28,18 @@ const GROUPS: [Group; 3] = [
         name: COMMON,
         modules: &["ext4", "quota_v2", "overlay", "vxlan", "macvlan"],
     },
+    // Encrypted scratch disks. AES by the processor's own instructions is added for each architecture, and the kernel has the
+    // other built in.
+    Group {
+        name: CRYPT,
+        modules: &["dm_crypt", "xts"],
+    },
 ];
 
 /// The group that every platform loads, after its own.
 const COMMON: &str = "common";
+/// The group that VMs with encrypted disks load.
+const CRYPT: &str = "crypt";
 
 struct Group {
     name: &'static str,
@@ -68,7 +76,7 @@ impl ModuleSet {
 }
 
 /// Collects every group's modules with all that they depend on, dependencies first.
-pub(crate) fn select(kernel: &dyn ModuleSource) -> Result<ModuleSet, ImageError> {
+pub(crate) fn select(kernel: &dyn ModuleSource, architecture: Architecture) -> Result<ModuleSet, ImageError> {
     let mut set = ModuleSet::default();
     for group in GROUPS {
         let mut order = GroupOrder {
@@ -78,7 +86,12 @@ pub(crate) fn select(kernel: &dyn ModuleSource) -> Result<ModuleSet, ImageError>
             path: Vec::new(),
         };
         let mut loaded = BTreeSet::new();
-        for module in group.modules {
+        let instructions = match (group.name, architecture) {
+            (CRYPT, Architecture::Amd64) => Some("aesni_intel"),
+            (CRYPT, Architecture::Arm64) => Some("aes_ce_blk"),
+            _ => None,
+        };
+        for module in group.modules.iter().copied().chain(instructions) {
             order.add(module, group.name, &mut loaded)?;
         }
     }
@@ -172,7 +185,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::{ModuleSource, select};
-    use crate::{ImageError, elf::tests::object_with_modinfo};
+    use crate::{Architecture, ImageError, elf::tests::object_with_modinfo};
 
     struct Kernel {
         modules: BTreeMap<&'static str, Vec<u8>>,
@@ -211,6 +224,10 @@ mod tests {
                 ("vxlan", "udp_tunnel"),
                 ("udp_tunnel", ""),
                 ("macvlan", ""),
+                ("dm_mod", ""),
+                ("dm_crypt", "dm-mod"),
+                ("xts", ""),
+                ("aesni_intel", ""),
             ])
         }
     }
@@ -229,7 +246,7 @@ mod tests {
 
     #[test]
     fn every_module_comes_after_what_it_needs() {
-        let set = select(&Kernel::typical()).unwrap();
+        let set = select(&Kernel::typical(), Architecture::Amd64).unwrap();
         assert_eq!(
             set.load_list(),
             "qemu virtio.ko\nqemu virtio_ring.ko\nqemu virtio_pci.ko\nqemu failover.ko\nqemu net_failover.ko\n\
@@ -237,9 +254,24 @@ mod tests {
              ec2 virtio.ko\nec2 virtio_ring.ko\nec2 virtio_pci.ko\nec2 failover.ko\nec2 net_failover.ko\n\
              ec2 virtio_net.ko\n\
              common quota_tree.ko\ncommon quota_v2.ko\ncommon overlay.ko\ncommon udp_tunnel.ko\ncommon vxlan.ko\n\
-             common macvlan.ko\n"
+             common macvlan.ko\n\
+             crypt dm_mod.ko\ncrypt dm_crypt.ko\ncrypt xts.ko\ncrypt aesni_intel.ko\n"
         );
         assert!(set.load.iter().all(|(_, file)| set.files.contains_key(file)));
+    }
+
+    #[test]
+    fn encryption_uses_the_processors_own_instructions() {
+        let mut kernel = Kernel::typical();
+        kernel.modules.remove("aesni_intel");
+        kernel
+            .modules
+            .extend(Kernel::new(&[("aes_ce_blk", "aes-ce-cipher"), ("aes_ce_cipher", "")]).modules);
+        let set = select(&kernel, Architecture::Arm64).unwrap();
+        assert!(
+            set.load_list()
+                .ends_with("crypt xts.ko\ncrypt aes_ce_cipher.ko\ncrypt aes_ce_blk.ko\n")
+        );
     }
 
     #[test]
@@ -247,7 +279,7 @@ mod tests {
         let mut kernel = Kernel::typical();
         kernel.modules.remove("overlay");
         kernel.built_in.push("overlay");
-        let set = select(&kernel).unwrap();
+        let set = select(&kernel, Architecture::Amd64).unwrap();
         assert!(!set.load_list().contains("overlay"));
     }
 
@@ -255,7 +287,7 @@ mod tests {
     fn a_missing_dependency_is_named_with_what_needs_it() {
         let mut kernel = Kernel::typical();
         kernel.modules.remove("udp_tunnel");
-        let error = select(&kernel).unwrap_err().to_string();
+        let error = select(&kernel, Architecture::Amd64).unwrap_err().to_string();
         assert_eq!(error, "kernel 6.1.0 has no module udp_tunnel, which vxlan needs");
     }
 
@@ -265,7 +297,9 @@ mod tests {
         kernel
             .modules
             .extend(Kernel::new(&[("udp_tunnel", "vxlan")]).modules);
-        assert!(matches!(select(&kernel), Err(ImageError::ModuleCycle(name)) if name == "vxlan"));
+        assert!(
+            matches!(select(&kernel, Architecture::Amd64), Err(ImageError::ModuleCycle(name)) if name == "vxlan")
+        );
     }
 
     #[test]
@@ -274,7 +308,7 @@ mod tests {
         kernel
             .modules
             .insert("overlay", object_with_modinfo(b"depends=\0vermagic=5.10.0 SMP\0"));
-        let error = select(&kernel).unwrap_err().to_string();
+        let error = select(&kernel, Architecture::Amd64).unwrap_err().to_string();
         assert!(error.contains("overlay") && error.contains("5.10.0"), "{error}");
     }
 }

@@ -12,6 +12,7 @@ const SIGNATURE: &[u8] = b"PE\0\0";
 const PE32_PLUS: u16 = 0x20b;
 
 /// Offsets from the headers' beginning: of the file header's fields, and, from 24 on, of the optional header's.
+const MACHINE: usize = 4;
 const SECTION_COUNT: usize = 6;
 const SYMBOL_TABLE: usize = 12;
 const SYMBOL_COUNT: usize = 16;
@@ -46,6 +47,13 @@ pub(crate) struct Section<'a> {
     /// At most eight bytes.
     pub(crate) name: &'static str,
     pub(crate) contents: &'a [u8],
+}
+
+/// The number of the processors that a program is for.
+pub(crate) fn machine(program: &[u8]) -> Option<u16> {
+    let headers = usize_at(program, HEADERS_OFFSET).ok()?;
+    let is_program = program.get(headers..)?.starts_with(SIGNATURE);
+    is_program.then(|| u16_at(program, headers + MACHINE).ok())?
 }
 
 /// The program with further sections. Symbols, which are for debuggers, are left out.

@@ -5,16 +5,16 @@
 use std::path::{Path, PathBuf};
 
 use crate::{
-    ImageError, kernel, package,
+    Architecture, ImageError, kernel, package,
     portable_executable::{Section, with_sections},
 };
 
-/// Where Debian's package has the stub.
-const STUB_IN_PACKAGE: &str = "usr/lib/systemd/boot/efi/linuxx64.efi.stub";
+/// Where Debian's package has stubs.
+const STUBS_IN_PACKAGE: &str = "usr/lib/systemd/boot/efi";
 
 /// The guest's kernel: its serial console is slow, so it says only what went wrong; after a panic it resets, which
 /// whoever runs the VM sees. A disk behind a network has no time limit of its own (as AWS advises for EBS).
-const COMMAND_LINE: &str = "console=ttyS0 quiet loglevel=4 panic=-1 nvme_core.io_timeout=4294967295\0";
+const COMMAND_LINE: &str = "quiet loglevel=4 panic=-1 nvme_core.io_timeout=4294967295";
 
 /// What tools that list boot entries show.
 const RELEASE: &str = concat!(
@@ -28,28 +28,37 @@ const RELEASE: &str = concat!(
 pub enum StubSource {
     /// A Debian package `systemd-boot-efi_*.deb`.
     Package(PathBuf),
-    /// The file `linuxx64.efi.stub` itself.
+    /// The file `linuxx64.efi.stub` or `linuxaa64.efi.stub` itself.
     File(PathBuf),
 }
 
 impl StubSource {
-    pub(crate) fn read(&self) -> Result<Vec<u8>, ImageError> {
-        match self {
+    pub(crate) fn read(&self, architecture: Architecture) -> Result<Vec<u8>, ImageError> {
+        let stub = match self {
             Self::Package(path) => {
                 let unpacked = package::unpack(path)?;
-                kernel::read(&unpacked.path().join(Path::new(STUB_IN_PACKAGE)))
+                let stubs = unpacked.path().join(Path::new(STUBS_IN_PACKAGE));
+                kernel::read(&stubs.join(architecture.stub_file()))?
             }
-            Self::File(path) => kernel::read(path),
-        }
+            Self::File(path) => kernel::read(path)?,
+        };
+        architecture.check(Architecture::of_program(&stub, "EFI stub")?, "EFI stub")?;
+        Ok(stub)
     }
 }
 
 /// Puts a kernel and its initrd into the stub.
-pub(crate) fn unified(stub: &[u8], vmlinuz: &[u8], initrd: &[u8]) -> Result<Vec<u8>, ImageError> {
+pub(crate) fn unified(
+    stub: &[u8],
+    vmlinuz: &[u8],
+    initrd: &[u8],
+    architecture: Architecture,
+) -> Result<Vec<u8>, ImageError> {
+    let command_line = format!("{} {COMMAND_LINE}\0", architecture.consoles());
     let section = |name, contents| Section { name, contents };
     let sections = [
         section(".osrel", RELEASE.as_bytes()),
-        section(".cmdline", COMMAND_LINE.as_bytes()),
+        section(".cmdline", command_line.as_bytes()),
         section(".linux", vmlinuz),
         section(".initrd", initrd),
     ];

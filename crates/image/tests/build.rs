@@ -10,7 +10,8 @@ use std::{
 };
 
 use peerpods_image::{
-    BlockList, BuildRequest, DISK_DATA_LIMIT_BYTES, ImageError, KernelSource, Manifest, StubSource, build,
+    Architecture, BlockList, BuildRequest, DISK_DATA_LIMIT_BYTES, ImageError, KernelSource, Manifest,
+    StubSource, build,
 };
 use tempfile::TempDir;
 
@@ -62,6 +63,9 @@ fn the_same_inputs_give_the_same_image() {
     let position = |line: &str| manifest.modules.iter().position(|found| found == line).unwrap();
     assert!(position("qemu virtio_ring.ko") < position("qemu virtio_pci.ko"));
     assert!(position("qemu net_failover.ko") < position("qemu virtio_net.ko"));
+    // EC2's network card; its disks' driver is part of the kernel.
+    assert!(position("ec2 ena.ko") < position("common vxlan.ko"));
+    assert_eq!(manifest.architecture, Architecture::Amd64);
     assert!(position("common udp_tunnel.ko") < position("common vxlan.ko"));
 }
 

@@ -13,6 +13,8 @@ const HELP: &str = "\
 The outputs are vmlinuz and initrd.img, which QEMU boots directly; disk.raw, which EC2 boots, where the
 EFI stub is given; and manifest.json, which says what went in and came out.
 
+It is for the processors of the kernel: guest and stub must be for the same ones.
+
 Example, on Debian 12:
   apt-get download linux-image-6.1.0-56-cloud-amd64 systemd-boot-efi
   peerpodctl image build --guest peerpods-guest --kernel-deb linux-image-*.deb \\
@@ -51,7 +53,7 @@ struct Stub {
     /// Debian's package `systemd-boot-efi`; without it there is no disk.
     #[arg(long, value_name = "FILE")]
     stub_deb: Option<PathBuf>,
-    /// systemd's EFI stub itself, `linuxx64.efi.stub`.
+    /// systemd's EFI stub itself, `linuxx64.efi.stub` or `linuxaa64.efi.stub`.
     #[arg(long, value_name = "FILE")]
     stub_file: Option<PathBuf>,
 }
@@ -67,8 +69,9 @@ struct Built {
 impl Report for Built {
     fn text(&self) -> String {
         let mut text = format!(
-            "image of kernel {} in {}",
+            "image of kernel {} for {} in {}",
             self.manifest.kernel_version,
+            self.manifest.architecture,
             self.directory.display()
         );
         if let Some(disk) = &self.manifest.disk {

@@ -26,7 +26,7 @@ pub use self::{
     prune::{Pruned, prune},
     registry::{DIGEST_TAG, list},
 };
-use crate::BlockList;
+use crate::{BlockList, disk};
 
 /// An image in EC2.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -76,7 +76,7 @@ pub async fn publish(
     }
     let snapshot = snapshot::write(aws, disk, &blocks, progress).await?;
     progress(Progress::Registering);
-    let image = registry::register(aws, &snapshot, &digest).await?;
+    let image = registry::register(aws, &snapshot, &digest, disk::architecture(disk)).await?;
     journal::remove(disk, aws.region())?;
     Ok(image)
 }

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use tokio::time::{Instant, sleep};
 
 use super::{PublishError, PublishedImage, snapshot::LOOK_INTERVAL};
+use crate::Architecture;
 
 /// The tag that images and snapshots of ours have: the digest of their disk, in hex.
 pub const DIGEST_TAG: &str = "kata.peerpods.io/disk-digest";
@@ -101,13 +102,14 @@ pub(super) async fn register(
     aws: &Aws,
     snapshot: &str,
     digest: &str,
+    architecture: Architecture,
 ) -> Result<PublishedImage, PublishError> {
     let name = image_name(digest);
     let mut parameters = Parameters::new();
     parameters
         .set("Name", &name)
         .set("Description", format!("peer pod VM, disk {digest}"))
-        .set("Architecture", "x86_64")
+        .set("Architecture", architecture.ec2_name())
         .set("VirtualizationType", "hvm")
         .set("EnaSupport", true)
         .set("BootMode", "uefi")
