@@ -158,6 +158,7 @@ async fn run(settings: Settings) -> Result<(), Fatal> {
             cluster: settings.cluster_id.clone(),
             node: settings.node_name.clone(),
             lease: settings.lease,
+            scratch_encryption: settings.scratch_encryption,
             agent_port: settings.forwarder_port,
             limits,
         },
@@ -173,6 +174,8 @@ async fn run(settings: Settings) -> Result<(), Fatal> {
         guest: GuestDefaults {
             lease: settings.lease,
             insecure_registries: settings.insecure_registries.clone(),
+            scratch_encryption: settings.scratch_encryption,
+            instance_metadata: settings.instance_metadata,
             agent_port: settings.forwarder_port,
         },
         limits,

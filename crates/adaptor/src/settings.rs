@@ -11,7 +11,7 @@ use clap::{
     builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
 };
 use peerpods_proto::{
-    payload::IpNet,
+    payload::{InstanceMetadata, IpNet, ScratchEncryption},
     shim_settings::{HostPaths, LogLevel},
 };
 use peerpods_provider::AddressPool;
@@ -72,6 +72,12 @@ pub(crate) struct Settings {
     /// Registries that VMs speak to in plain HTTP, as host:port, separated by commas.
     #[arg(long, env = "INSECURE_REGISTRIES", value_delimiter = ',')]
     pub(crate) insecure_registries: Vec<String>,
+    /// Whether VMs encrypt their scratch disks, where images and what containers write are.
+    #[arg(long, env = "SCRATCH_ENCRYPTION", default_value = "none", value_parser = scratch_encryption())]
+    pub(crate) scratch_encryption: ScratchEncryption,
+    /// Whether containers reach the metadata service of the EC2 instance that they are in, and so the credentials of its role.
+    #[arg(long, env = "INSTANCE_METADATA", default_value = "refuse", value_parser = instance_metadata())]
+    pub(crate) instance_metadata: InstanceMetadata,
     /// What becomes of hostPath volumes, whose files are on this node and not in the VM.
     #[arg(long, env = "HOST_PATHS", default_value = "copy", value_parser = host_paths())]
     pub(crate) host_paths: HostPaths,
@@ -146,6 +152,29 @@ fn log_level() -> impl TypedValueParser<Value = LogLevel> {
         "debug" => LogLevel::Debug,
         "trace" => LogLevel::Trace,
         _ => LogLevel::Info,
+    })
+}
+
+fn scratch_encryption() -> impl TypedValueParser<Value = ScratchEncryption> {
+    let values = PossibleValuesParser::new([
+        PossibleValue::new("none").help("Who reads the disk, or a copy of it, reads what is on it"),
+        PossibleValue::new("ephemeral")
+            .help("With a key that each VM makes for itself and keeps in its memory alone"),
+    ]);
+    values.map(|value| match value.as_str() {
+        "ephemeral" => ScratchEncryption::Ephemeral,
+        _ => ScratchEncryption::None,
+    })
+}
+
+fn instance_metadata() -> impl TypedValueParser<Value = InstanceMetadata> {
+    let values = PossibleValuesParser::new([
+        PossibleValue::new("refuse").help("They do not"),
+        PossibleValue::new("allow").help("They do, by IPv4"),
+    ]);
+    values.map(|value| match value.as_str() {
+        "allow" => InstanceMetadata::Allow,
+        _ => InstanceMetadata::Refuse,
     })
 }
 

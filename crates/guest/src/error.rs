@@ -3,10 +3,11 @@
 use std::{io, path::PathBuf, sync::Arc};
 
 use peerpods_proto::{payload::PayloadError, spec::SpecError};
-use peerpods_tunnel::{channel::ChannelError, network::NetworkError};
+use peerpods_tunnel::{channel::ChannelError, forward::ForwardError, network::NetworkError};
 use ttrpc::{Code, get_status};
 
 use crate::{
+    clock::sntp::SntpError,
     container::ContainerId,
     ec2::{dhcp::DhcpError, metadata::MetadataError},
     image::ImageError,
@@ -31,6 +32,10 @@ pub(crate) enum GuestError {
     Dhcp(#[from] DhcpError),
     #[error("the VM gets no boot payload")]
     Metadata(#[from] MetadataError),
+    #[error("containers do not get to the instance metadata service")]
+    Outlet(#[from] ForwardError),
+    #[error("the time cannot be had")]
+    Time(#[from] SntpError),
     #[error("nobody saved this VM within {0:?}")]
     NotSaved(std::time::Duration),
     #[error(transparent)]
@@ -101,6 +106,8 @@ impl GuestError {
             | Self::UnknownPlatform
             | Self::Dhcp(_)
             | Self::Metadata(_)
+            | Self::Outlet(_)
+            | Self::Time(_)
             | Self::NotSaved(_)
             | Self::Network(_)
             | Self::Channel(_)

@@ -11,6 +11,7 @@
 
 mod agent;
 mod boot;
+pub mod clock;
 mod container;
 pub mod ec2;
 mod error;

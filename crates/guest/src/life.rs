@@ -2,13 +2,14 @@
 
 use std::{
     net::{Ipv6Addr, SocketAddr},
+    path::Path,
     process::ExitCode,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use peerpods_log::OfPod;
-use peerpods_proto::payload::{BootPayload, UserData};
+use peerpods_proto::payload::{BootPayload, InstanceMetadata, UserData};
 use peerpods_tunnel::channel::{AGENT_PORT, AgentListener, ListenerConfig, StockIdentity};
 use rustix::system::{RebootCommand, reboot};
 use tracing_subscriber::fmt::format;
@@ -16,8 +17,10 @@ use ttrpc::asynchronous::Server;
 
 use crate::{
     agent::{Sandbox, forward, serve},
-    boot::{self, Platform, RESUMED_ARGUMENT},
+    boot::{self, POD_NAMESPACE, Platform, RESUMED_ARGUMENT},
+    clock,
     container::{HELPER_ARGUMENT, POD_INIT_ARGUMENT, Reaper, helper_main, pod_init_main},
+    ec2,
     error::GuestError,
     image::{PullSettings, write_trusted_roots},
     lease::Lease,
@@ -98,6 +101,7 @@ async fn run(platform: Platform, start: Start, since: Instant) -> Result<&'stati
     let reaper = Reaper::start()?;
     write_trusted_roots()?;
     let user_data = boot::read_user_data(platform).await?;
+    tokio::spawn(clock::keep(platform));
     let (scratch, scratch_preparation) = Scratch::of(platform);
     let body = Body {
         platform,
@@ -106,6 +110,10 @@ async fn run(platform: Platform, start: Start, since: Instant) -> Result<&'stati
     };
     let warm = match user_data {
         UserData::Pod(payload) => {
+            let encryption = payload
+                .settings
+                .as_ref()
+                .map(|settings| settings.scratch_encryption);
             let pod = Pod::serve(body, *payload).await?;
             // Benchmarks read this line on the console.
             tracing::info!(
@@ -113,11 +121,11 @@ async fn run(platform: Platform, start: Start, since: Instant) -> Result<&'stati
                 since.elapsed().as_millis(),
                 start.name()
             );
-            scratch_preparation.start();
+            scratch_preparation.start(encryption.unwrap_or_default());
             return Ok(pod.end().await);
         }
         UserData::Warm(payload) => {
-            scratch_preparation.start();
+            scratch_preparation.start(payload.scratch_encryption);
             payload
         }
     };
@@ -165,6 +173,13 @@ impl Pod {
     async fn serve(body: Body, payload: BootPayload) -> Result<Self, GuestError> {
         peerpods_log::is_about(&payload.forwarder.pod_namespace, &payload.forwarder.pod_name);
         boot::join_pod(&payload.forwarder.pod_network).await?;
+        let metadata = payload
+            .settings
+            .as_ref()
+            .map(|settings| settings.instance_metadata);
+        if (body.platform, metadata) == (Platform::Ec2, Some(InstanceMetadata::Allow)) {
+            ec2::open_metadata(Path::new(POD_NAMESPACE)).await?;
+        }
         let (lease, insecure_registries) = match &payload.settings {
             Some(settings) => (settings.lease, settings.insecure_registries.clone()),
             None => (DEFAULT_LEASE, Vec::new()),

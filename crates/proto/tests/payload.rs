@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use peerpods_proto::payload::{
-    BootPayload, ForwarderConfig, GuestSettings, JoinSecret, Neighbor, PARSED_LIMIT, PayloadError,
-    PodNetwork, RENDERED_LIMIT, Route, SecretText, TunnelType, UserData, WarmPayload,
+    BootPayload, ForwarderConfig, GuestSettings, InstanceMetadata, JoinSecret, Neighbor, PARSED_LIMIT,
+    PayloadError, PodNetwork, RENDERED_LIMIT, Route, ScratchEncryption, SecretText, TunnelType, UserData,
+    WarmPayload,
 };
 use proptest::prelude::*;
 
@@ -71,6 +72,8 @@ fn payload() -> BootPayload {
             join_secret: JoinSecret::new([0xab; 32]),
             lease: Duration::from_secs(3600),
             insecure_registries: vec!["registry:5000".to_owned()],
+            scratch_encryption: ScratchEncryption::None,
+            instance_metadata: InstanceMetadata::Refuse,
         }),
     }
 }
@@ -81,6 +84,7 @@ fn a_vm_without_a_pod_is_told_whom_to_wait_for_and_nothing_else() {
         client_ca: "authority\n".to_owned(),
         join_secret: JoinSecret::new([0xcd; 32]),
         lease: Duration::from_secs(600),
+        scratch_encryption: ScratchEncryption::Ephemeral,
     };
     let rendered = warm.render().unwrap();
     assert_eq!(
@@ -324,6 +328,10 @@ proptest! {
         names in ("[a-z0-9.-]{1,253}", "[a-z0-9-]{1,63}"),
         pem in proptest::option::of("[ -~\n]{0,2000}"),
         registries in proptest::option::of(proptest::collection::vec("[a-z0-9.:]{1,40}", 0..4)),
+        choices in (
+            prop_oneof![Just(ScratchEncryption::None), Just(ScratchEncryption::Ephemeral)],
+            prop_oneof![Just(InstanceMetadata::Refuse), Just(InstanceMetadata::Allow)],
+        ),
     ) {
         let written = BootPayload {
             forwarder: ForwarderConfig {
@@ -338,6 +346,8 @@ proptest! {
                 join_secret: JoinSecret::new(secret),
                 lease: Duration::from_secs(lease.into()),
                 insecure_registries,
+                scratch_encryption: choices.0,
+                instance_metadata: choices.1,
             }),
         };
         let text = written.render().unwrap();

@@ -8,13 +8,14 @@ mod bed;
 
 use std::{
     env, fs,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{FileExt, PermissionsExt},
     path::Path,
     process::{Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bed::{settings, until, with_bed};
+use peerpods_proto::payload::ScratchEncryption;
 use peerpods_provider::{
     InstanceStatus, OwnerScope, Provider, Shape,
     conformance::{self, Place, request},
@@ -248,8 +249,12 @@ fn a_guest_that_panics_ends_its_vm_and_its_console_tells_why() {
 
 /// A boot payload as the adaptor makes it, for a pod whose worker is nowhere.
 fn payload_with_lease(lease: Duration) -> Vec<u8> {
+    payload(lease, ScratchEncryption::None)
+}
+
+fn payload(lease: Duration, scratch_encryption: ScratchEncryption) -> Vec<u8> {
     use peerpods_proto::payload::{
-        BootPayload, ForwarderConfig, GuestSettings, JoinSecret, PodNetwork, TunnelType,
+        BootPayload, ForwarderConfig, GuestSettings, InstanceMetadata, JoinSecret, PodNetwork, TunnelType,
     };
 
     let pod_network = PodNetwork {
@@ -284,6 +289,8 @@ fn payload_with_lease(lease: Duration) -> Vec<u8> {
             join_secret: JoinSecret::new([7; 32]),
             lease,
             insecure_registries: Vec::new(),
+            scratch_encryption,
+            instance_metadata: InstanceMetadata::Refuse,
         }),
     };
     payload.render().unwrap().as_bytes().to_vec()
@@ -311,6 +318,42 @@ fn a_guest_that_nobody_speaks_to_ends_its_vm_when_its_lease_lapses() {
         };
         assert!(reason.contains("the worker was not heard"), "{reason}");
         provider.terminate(&instance.id).await.unwrap();
+    });
+}
+
+#[test]
+fn a_scratch_disk_can_be_read_by_the_node_unless_it_is_to_be_encrypted() {
+    const EXT4_MAGIC_OFFSET: u64 = 1024 + 0x38;
+    with_bed(|bed| async move {
+        // Resumed, so that what a VM needs for it is there after that as well.
+        let provider = with_template(&bed).await;
+        for (encryption, is_encrypted) in [
+            (ScratchEncryption::None, false),
+            (ScratchEncryption::Ephemeral, true),
+        ] {
+            let mut request = request("encrypted", "node-a");
+            request.payload = payload(Duration::from_secs(600), encryption).into();
+            let instance = provider.launch(&request).await.unwrap();
+            let deadline = Instant::now() + Duration::from_secs(60);
+            let console = loop {
+                let console = provider.console_tail(&instance.id).await.unwrap();
+                if console.contains("scratch space is on /dev/vda") {
+                    break console;
+                }
+                assert!(Instant::now() < deadline, "no scratch space:\n{console}");
+                until_a_moment_passes().await;
+            };
+            assert_eq!(console.contains("/dev/vda, encrypted"), is_encrypted, "{console}");
+            let mut found = [0; 2];
+            let disk = fs::File::open(bed.disk()).unwrap();
+            disk.read_exact_at(&mut found, EXT4_MAGIC_OFFSET).unwrap();
+            // Who has it open keeps it.
+            drop(disk);
+            assert_eq!(found != [0x53, 0xef], is_encrypted, "{encryption:?}");
+            assert_ne!(found, [0, 0], "something was written");
+            provider.terminate(&instance.id).await.unwrap();
+            until("the scratch disk is gone", || bed.disks() == 0).await;
+        }
     });
 }
 

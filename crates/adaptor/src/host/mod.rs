@@ -7,7 +7,9 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use peerpods_error::chain;
-use peerpods_proto::payload::{BootPayload, ForwarderConfig, GuestSettings};
+use peerpods_proto::payload::{
+    BootPayload, ForwarderConfig, GuestSettings, InstanceMetadata, ScratchEncryption,
+};
 use peerpods_provider::{Instance, LaunchRequest, LaunchToken, Provider, ProviderError};
 use peerpods_tunnel::{
     channel::{self, Connection, ServerKeyPin},
@@ -35,6 +37,8 @@ const NAME_LIMIT: usize = 63;
 pub(crate) struct GuestDefaults {
     pub(crate) lease: Duration,
     pub(crate) insecure_registries: Vec<String>,
+    pub(crate) scratch_encryption: ScratchEncryption,
+    pub(crate) instance_metadata: InstanceMetadata,
     pub(crate) agent_port: u16,
 }
 
@@ -257,6 +261,8 @@ impl Node {
                 join_secret: plan.join_secret.clone(),
                 lease: self.guest.lease,
                 insecure_registries: self.guest.insecure_registries.clone(),
+                scratch_encryption: self.guest.scratch_encryption,
+                instance_metadata: self.guest.instance_metadata,
             }),
         };
         let rendered = payload.render().map_err(|error| Reason::Refused(chain(&error)))?;

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use peerpods_proto::shim_settings::ShimSettings;
+use peerpods_proto::{
+    payload::{InstanceMetadata, ScratchEncryption},
+    shim_settings::ShimSettings,
+};
 use peerpods_provider::{
     OwnerScope, Provider,
     fake::{Call, FakeProvider, Fault},
@@ -33,6 +36,7 @@ impl Lab {
             cluster: "c".to_owned(),
             node: "n".to_owned(),
             lease: Duration::from_secs(60),
+            scratch_encryption: ScratchEncryption::None,
             agent_port: 15150,
             limits: Limits::default(),
         };
@@ -43,6 +47,8 @@ impl Lab {
             guest: GuestDefaults {
                 lease: Duration::from_secs(60),
                 insecure_registries: Vec::new(),
+                scratch_encryption: ScratchEncryption::None,
+                instance_metadata: InstanceMetadata::Refuse,
                 agent_port: 15150,
             },
             limits: Limits::default(),

@@ -70,7 +70,8 @@ impl Pool {
     /// Goes on with a member of an earlier run, or ends it.
     async fn take_up(&self, member: Member) {
         let current = self.provider.kind(&Shape::default());
-        let is_current = current.is_ok_and(|kind| kind == member.kind);
+        let is_current = current.is_ok_and(|kind| kind == member.kind)
+            && member.scratch_encryption == self.settings.scratch_encryption;
         if is_current && self.count() < self.settings.size && member.warm_vm().is_some() {
             self.admit(member);
         } else {
@@ -117,6 +118,7 @@ impl Pool {
                 .provider
                 .kind(&Shape::default())
                 .map_err(|error| failed(&error))?,
+            scratch_encryption: settings.scratch_encryption,
             identity: ClientIdentity::issue("without a pod").map_err(|error| failed(&error))?,
             join_secret: agent::new_join_secret()
                 .ok_or_else(|| Reason::NotLaunched("there is no randomness".to_owned()))?,
@@ -146,6 +148,7 @@ impl Pool {
             client_ca: member.identity.authority_pem.clone(),
             join_secret: member.join_secret.clone(),
             lease: self.settings.lease,
+            scratch_encryption: member.scratch_encryption,
         };
         let rendered = payload
             .render()

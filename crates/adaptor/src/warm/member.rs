@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use peerpods_proto::payload::JoinSecret;
+use peerpods_proto::payload::{JoinSecret, ScratchEncryption};
 use peerpods_provider::{Instance, InstanceKind, LaunchToken};
 use peerpods_tunnel::channel::{ClientIdentity, Connection, ServerKeyPin};
 use serde::{Deserialize, Serialize};
@@ -16,6 +16,9 @@ pub(crate) struct Member {
     pub(crate) token: LaunchToken,
     /// What it was launched as: of no use to pods that would get another kind.
     pub(crate) kind: InstanceKind,
+    /// How it was told to protect its scratch disk, which it does before it has a pod: of no use where another way is set.
+    #[serde(default)]
+    pub(crate) scratch_encryption: ScratchEncryption,
     pub(crate) identity: ClientIdentity,
     pub(crate) join_secret: JoinSecret,
     pub(crate) state: MemberState,

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use peerpods_proto::payload::ScratchEncryption;
 use peerpods_provider::{LaunchToken, Provider, Shape};
 use tokio::{sync::Notify, task::JoinHandle};
 
@@ -21,6 +22,7 @@ pub(crate) struct PoolSettings {
     pub(crate) node: String,
     /// How long one lives without a word from this node.
     pub(crate) lease: Duration,
+    pub(crate) scratch_encryption: ScratchEncryption,
     pub(crate) agent_port: u16,
     pub(crate) limits: Limits,
 }

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use peerpods_proto::payload::UserData;
+use peerpods_proto::payload::{ScratchEncryption, UserData};
 use peerpods_provider::{
     Assignment, InstanceId, LaunchToken, Provider, Shape,
     fake::{Call, FakeProvider, Fault},
@@ -41,6 +41,10 @@ fn new_runtime() -> Runtime {
 
 impl Run {
     fn new(folder: &Path, cloud: &Cloud, size: usize) -> Self {
+        Self::with(folder, cloud, size, ScratchEncryption::None)
+    }
+
+    fn with(folder: &Path, cloud: &Cloud, size: usize, scratch_encryption: ScratchEncryption) -> Self {
         let runtime = new_runtime();
         let journal = Journal::open(folder).unwrap();
         let settings = PoolSettings {
@@ -48,6 +52,7 @@ impl Run {
             cluster: "c".to_owned(),
             node: "n".to_owned(),
             lease: Duration::from_secs(2),
+            scratch_encryption,
             agent_port: cloud.port,
             limits: Limits {
                 first_pause: Duration::from_millis(10),
@@ -253,6 +258,20 @@ fn killed_and_started_again_it_keeps_what_waits() {
     run.until_full(2);
     assert_eq!(run.waiting(), before);
     assert_eq!(cloud.provider.launched(), 2);
+}
+
+#[test]
+fn what_waits_with_a_readable_disk_is_not_used_once_disks_are_to_be_encrypted() {
+    let (folder, cloud) = (tempfile::tempdir().unwrap(), Cloud::new());
+    let run = Run::new(folder.path(), &cloud, 1);
+    run.until_full(1);
+    let readable = run.waiting();
+    drop(run);
+
+    let run = Run::with(folder.path(), &cloud, 1, ScratchEncryption::Ephemeral);
+    run.until_full(1);
+    assert!(run.waiting().is_disjoint(&readable), "it waits still");
+    assert_eq!(cloud.living().len(), 1);
 }
 
 #[test]

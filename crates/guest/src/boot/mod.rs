@@ -12,11 +12,14 @@ use peerpods_proto::payload::{PodNetwork, UserData};
 use peerpods_tunnel::network;
 
 pub(crate) use self::{
+    modules::load as load_modules,
     platform::Platform,
     template::{RESUMED_ARGUMENT, hold},
 };
 use crate::{ec2, error::GuestError};
 
+/// The kernel modules that every platform needs.
+const COMMON_MODULES: &str = "common";
 /// The pod's network namespace in the VM; the name is known to stock shims.
 pub(crate) const POD_NAMESPACE: &str = "/run/netns/podns";
 
@@ -27,6 +30,7 @@ pub(crate) fn prepare() -> Result<Platform, GuestError> {
     if let Some(group) = platform.module_group() {
         mounts::devices()?;
         modules::load(group)?;
+        modules::load(COMMON_MODULES)?;
     }
     mounts::switch_root()?;
     Ok(platform)

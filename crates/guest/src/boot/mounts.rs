@@ -6,10 +6,11 @@
 use std::{fs, os::unix::fs::symlink, path::Path};
 
 use rustix::{
-    mount::{MountFlags, MountPropagationFlags, mount, mount_change, mount_move},
+    mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change, mount_move},
     process::{chdir, chroot},
 };
 
+use super::modules;
 use crate::error::GuestError;
 
 /// Where the new root is put together.
@@ -42,6 +43,11 @@ pub(super) fn switch_root() -> Result<(), GuestError> {
     for folder in ["dev", "etc", "proc", "run", "sys", "tmp", "var"] {
         let path = Path::new(NEW_ROOT).join(folder);
         fs::create_dir_all(&path).map_err(GuestError::file("make", path))?;
+    }
+    if Path::new(modules::FOLDER).is_dir() {
+        let seen = format!("{NEW_ROOT}{}", modules::FOLDER);
+        fs::create_dir_all(&seen).map_err(GuestError::file("make", &seen))?;
+        mount_bind(modules::FOLDER, &seen).map_err(|error| GuestError::file("mount", seen)(error.into()))?;
     }
     for moved in ["/dev", "/proc", "/sys"] {
         let to = format!("{NEW_ROOT}{moved}");

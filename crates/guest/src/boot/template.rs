@@ -7,7 +7,7 @@
 //! right here, and then the program starts anew: with a memory layout, hash keys and stack guards of its own.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io::Write,
     os::unix::process::CommandExt,
     process::Command,
@@ -18,7 +18,7 @@ use std::{
 use rustix::time::{ClockId, Timespec, clock_settime};
 
 use super::{Platform, platform::HandedOver, unsafe_reseed};
-use crate::error::GuestError;
+use crate::{clock::hardware, error::GuestError};
 
 /// Tells the program that it goes on in a copy of a saved VM.
 pub(crate) const RESUMED_ARGUMENT: &str = "resumed";
@@ -33,8 +33,6 @@ const SAVE_LIMIT: Duration = Duration::from_secs(120);
 
 const RANDOM: &str = "/dev/urandom";
 const RANDOM_BYTES: usize = 64;
-/// The hardware clock, which the machine keeps right while a VM is saved, in seconds since 1970.
-const HARDWARE_CLOCK: &str = "/sys/class/rtc/rtc0/since_epoch";
 const PROGRAM: &str = "/proc/self/exe";
 
 /// Returns at once in a VM that is somebody's. In a template it never returns: its copies start this program anew.
@@ -79,13 +77,8 @@ fn renew_randomness(files: HandedOver) -> Result<(), GuestError> {
 }
 
 fn set_clock() -> Result<(), GuestError> {
-    let text = fs::read_to_string(HARDWARE_CLOCK).map_err(GuestError::file("read", HARDWARE_CLOCK))?;
-    let seconds = text.trim().parse().map_err(|_| GuestError::Invalid {
-        field: "hardware clock",
-        problem: format!("{text:?} is no number of seconds"),
-    })?;
     let now = Timespec {
-        tv_sec: seconds,
+        tv_sec: hardware::seconds()?,
         tv_nsec: 0,
     };
     clock_settime(ClockId::Realtime, now).map_err(GuestError::system("set the clock"))

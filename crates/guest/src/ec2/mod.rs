@@ -6,11 +6,15 @@ pub mod metadata;
 use std::{
     fmt::Write,
     fs,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::Path,
 };
 
 use peerpods_proto::payload::IpNet;
-use peerpods_tunnel::network::{self, LinkConfig};
+use peerpods_tunnel::{
+    forward::{ForwardError, open_outlet},
+    network::{self, LinkConfig, NetworkError},
+};
 use zeroize::Zeroizing;
 
 use self::dhcp::Lease;
@@ -18,6 +22,9 @@ use crate::error::GuestError;
 
 /// The metadata service, where EC2 has it in every network.
 const METADATA_SERVICE: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
+/// Where it is in networks of IPv6, on instances that are told to have it there too.
+const METADATA_SERVICE_IPV6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x254);
+const METADATA_PORT: u16 = 80;
 /// The MTU where the network names none: that of Ethernet. A VPC names 9001.
 const DEFAULT_MTU: u32 = 1500;
 /// The VM's own resolver: that of its network, for the registries that images come from.
@@ -25,9 +32,9 @@ const RESOLVER_FILE: &str = "/etc/resolv.conf";
 
 /// Joins the VM's network, and fetches the boot payload.
 ///
-/// Afterwards the metadata service is out of reach of everything in the VM: nothing here needs it again, and what it tells
-/// (credentials of the instance's role among it) is not for containers. The pod's network never led to it: all of that goes
-/// through the tunnel.
+/// Afterwards the metadata service is out of reach of everything in the VM, until [`open_metadata`]: nothing here needs it
+/// again, and what it tells (credentials of the instance's role among it) is not for containers. The pod's network never led
+/// to it: all of that goes through the tunnel.
 pub(crate) async fn read_user_data() -> Result<Zeroizing<Vec<u8>>, GuestError> {
     let link = network::start_link().await?;
     let lease = dhcp::acquire(&link.name, link.mac).await?;
@@ -35,12 +42,35 @@ pub(crate) async fn read_user_data() -> Result<Zeroizing<Vec<u8>>, GuestError> {
     network::configure_link(&link_config(&lease)).await?;
     fs::write(RESOLVER_FILE, resolver_lines(&lease)).map_err(GuestError::file("write", RESOLVER_FILE))?;
     let user_data = metadata::user_data(&format!("http://{METADATA_SERVICE}")).await?;
-    let service = IpNet {
-        address: METADATA_SERVICE.into(),
-        prefix: 32,
-    };
-    network::prohibit(service).await?;
+    close_metadata().await?;
     Ok(user_data)
+}
+
+/// Keeps everything in this network namespace from the metadata service.
+///
+/// # Errors
+/// [`NetworkError`].
+pub async fn close_metadata() -> Result<(), NetworkError> {
+    for service in [METADATA_SERVICE.into(), METADATA_SERVICE_IPV6.into()] {
+        network::prohibit(only(service)).await?;
+    }
+    Ok(())
+}
+
+/// Lets the pod in `namespace` reach the metadata service, as the VM does.
+///
+/// # Errors
+/// [`ForwardError`]; then it does not.
+pub async fn open_metadata(namespace: &Path) -> Result<(), ForwardError> {
+    let service = METADATA_SERVICE.into();
+    network::permit(only(service)).await?;
+    network::add_loopback_address(namespace, only(service)).await?;
+    open_outlet(namespace, SocketAddr::new(service, METADATA_PORT))
+}
+
+fn only(address: IpAddr) -> IpNet {
+    let prefix = if address.is_ipv4() { 32 } else { 128 };
+    IpNet { address, prefix }
 }
 
 /// An address of EC2 is its interface's for the interface's life, so it stays when the lease would have ended.

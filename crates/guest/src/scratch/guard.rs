@@ -2,11 +2,14 @@
 //!
 //! A container that may make device nodes, as containers may by default, could open the disk, read what other containers
 //! of its pod wrote, and break the file system that the kernel has mounted. An eBPF program at the control group of all
-//! containers refuses this one device; the guest itself is in another group.
+//! containers refuses this one device, and what else leads to it; the guest itself is in another group.
 
 use std::{
     fs::{self, File},
-    os::{fd::AsFd, unix::fs::MetadataExt},
+    os::{
+        fd::AsFd,
+        unix::fs::{FileTypeExt, MetadataExt},
+    },
 };
 
 use peerpods_bpf::{
@@ -25,9 +28,10 @@ const PROGRAM: &str = "scratch_guard";
 const ACCESS_AND_TYPE: i16 = 0;
 const MAJOR: i16 = 4;
 const MINOR: i16 = 8;
-/// The half of the first field that is the device's type, and its value for disks.
+/// The half of the first field that is the device's type, and its values.
 const TYPE: i32 = 0xffff;
 const BLOCK_DEVICE: i32 = 1;
+const CHARACTER_DEVICE: i32 = 2;
 
 const REFUSED: i32 = 0;
 const ALLOWED: i32 = 1;
@@ -43,10 +47,15 @@ pub(super) fn refuse(found: &ScratchDevice) -> Result<(), GuestError> {
     for device in std::iter::once(&found.device).chain(&found.related) {
         let metadata = fs::metadata(device).map_err(GuestError::file("look at", device))?;
         let number = metadata.rdev();
+        let kind = if metadata.file_type().is_char_device() {
+            CHARACTER_DEVICE
+        } else {
+            BLOCK_DEVICE
+        };
         let program = bpf::load(
             Kind::ControlGroupDevice,
             PROGRAM,
-            &instructions(major(number), minor(number)),
+            &instructions(kind, major(number), minor(number)),
         );
         program
             .and_then(|program| bpf::attach_to_control_group(program.as_fd(), directory.as_fd()))
@@ -55,11 +64,11 @@ pub(super) fn refuse(found: &ScratchDevice) -> Result<(), GuestError> {
     Ok(())
 }
 
-fn instructions(major: u32, minor: u32) -> [Instruction; 11] {
+fn instructions(kind: i32, major: u32, minor: u32) -> [Instruction; 11] {
     [
         /*  0 */ load(R2, R1, ACCESS_AND_TYPE),
         /*  1 */ and(R2, TYPE),
-        /*  2 */ jump_unless(R2, BLOCK_DEVICE, ALLOW - 3),
+        /*  2 */ jump_unless(R2, kind, ALLOW - 3),
         /*  3 */ load(R2, R1, MAJOR),
         /*  4 */ jump_unless(R2, major.cast_signed(), ALLOW - 5),
         /*  5 */ load(R2, R1, MINOR),

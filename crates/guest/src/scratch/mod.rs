@@ -7,9 +7,11 @@
 //! Nothing of it outlives the VM, so nothing is ever written back for the sake of what comes after.
 
 mod disk;
+mod encryption;
 mod file_system;
 mod guard;
 mod quota;
+mod unsafe_device_mapper;
 mod unsafe_partition;
 mod unsafe_quota;
 mod unsafe_resize;
@@ -21,6 +23,7 @@ use std::{
     sync::Arc,
 };
 
+use peerpods_proto::payload::ScratchEncryption;
 use rustix::mount::{MountFlags, mount};
 use tokio::sync::watch;
 
@@ -59,9 +62,9 @@ pub(crate) struct Preparation {
 impl Preparation {
     /// Makes the space ready, on a thread of its own. Until here the disk was not touched, so that a VM can be saved and go
     /// on with another, empty disk.
-    pub(crate) fn start(self) {
+    pub(crate) fn start(self, encryption: ScratchEncryption) {
         tokio::task::spawn_blocking(move || {
-            let result = prepare(self.platform);
+            let result = prepare(self.platform, encryption);
             if let Err(error) = &result {
                 tracing::error!("{}", error.chain());
             }
@@ -146,15 +149,18 @@ fn container(id: &ContainerId) -> PathBuf {
     Path::new(FOLDER).join("containers").join(id.as_str())
 }
 
-fn prepare(platform: Platform) -> Result<Space, GuestError> {
+fn prepare(platform: Platform, encryption: ScratchEncryption) -> Result<Space, GuestError> {
     fs::create_dir_all(FOLDER).map_err(GuestError::file("make", FOLDER))?;
-    match disk::find(platform)? {
-        Some(found) => {
-            guard::refuse(&found)?;
-            file_system::make(&found.device, Path::new(FOLDER))?;
-            tracing::info!("scratch space is on {}", found.device.display());
-            Ok(Space::Disk)
-        }
-        None => Ok(Space::Folder),
-    }
+    let Some(found) = disk::find(platform)? else {
+        return Ok(Space::Folder);
+    };
+    let under = found.device.clone();
+    let (device, how) = match encryption {
+        ScratchEncryption::None => (found, ""),
+        ScratchEncryption::Ephemeral => (encryption::encrypt(found)?, ", encrypted"),
+    };
+    guard::refuse(&device)?;
+    file_system::make(&device.device, Path::new(FOLDER))?;
+    tracing::info!("scratch space is on {}{how}", under.display());
+    Ok(Space::Disk)
 }

@@ -16,11 +16,17 @@ use std::{
 use peerpods_proto::{
     agent::{CheckRequest, DestroySandboxRequest},
     agent_ttrpc::{AgentServiceClient, HealthClient},
-    payload::{BootPayload, ForwarderConfig, GuestSettings, JoinSecret, PodNetwork, TunnelType},
+    payload::{
+        BootPayload, ForwarderConfig, GuestSettings, InstanceMetadata, JoinSecret, PodNetwork,
+        ScratchEncryption, TunnelType,
+    },
 };
 use peerpods_testkit::{
-    ec2::{METADATA_ADDRESS, Machine, MachineSettings, MetadataService, Subnet, SubnetSettings},
-    namespaces::in_namespaces,
+    ec2::{
+        METADATA_ADDRESS, Machine, MachineSettings, MetadataService, Subnet, SubnetSettings, TIME_ADDRESS,
+        TimeServer,
+    },
+    namespaces::{in_namespaces, until},
 };
 use peerpods_tunnel::channel::{AGENT_PORT, ClientIdentity, Connection, connect, join};
 use tokio::time::{Instant, sleep};
@@ -41,6 +47,9 @@ const VOLUME_BYTES: u64 = 3 << 30;
 const SCRATCH_OFFSET: u64 = 129 << 20;
 const EXT4_MAGIC_OFFSET: u64 = 1024 + 0x38;
 const EXT4_MAGIC: [u8; 2] = [0x53, 0xef];
+
+/// How far the network's time is ahead of the machine's, whose hardware clock knows whole seconds only.
+const TIME_AHEAD: Duration = Duration::from_secs(100);
 
 /// Firmware and kernel are emulated, beside whatever else the machine does.
 const BOOT_LIMIT: Duration = Duration::from_secs(180);
@@ -86,6 +95,8 @@ fn payload(identity: &ClientIdentity, join_secret: &JoinSecret) -> Vec<u8> {
             join_secret: join_secret.clone(),
             lease: Duration::from_secs(3600),
             insecure_registries: Vec::new(),
+            scratch_encryption: ScratchEncryption::None,
+            instance_metadata: InstanceMetadata::Refuse,
         }),
     };
     payload.render().unwrap().as_bytes().to_vec()
@@ -117,6 +128,19 @@ async fn meet(machine: &mut Machine, identity: &ClientIdentity, secret: &JoinSec
     Client::new(Socket::new(connect(&connection).await.unwrap()))
 }
 
+/// Waits for words on the console.
+async fn until_told(machine: &Machine, words: &str) {
+    let deadline = Instant::now() + WAIT_LIMIT;
+    while !machine.console().contains(words) {
+        assert!(
+            Instant::now() < deadline,
+            "no {words:?} in:\n{}",
+            machine.console()
+        );
+        sleep(KNOCK_INTERVAL).await;
+    }
+}
+
 #[test]
 fn the_published_disk_boots_by_uefi_and_serves_its_pod() {
     let Some((image, firmware)) = files() else { return };
@@ -138,6 +162,7 @@ fn the_published_disk_boots_by_uefi_and_serves_its_pod() {
             facts(Some(payload(&identity, &secret))),
         )
         .unwrap();
+        let _time = TimeServer::start((TIME_ADDRESS, 123).into(), TIME_AHEAD, |_| true).unwrap();
         let started = Instant::now();
         let mut machine = Machine::start(MachineSettings {
             folder: folder.path(),
@@ -166,15 +191,18 @@ fn the_published_disk_boots_by_uefi_and_serves_its_pod() {
         );
 
         // What the image leaves of the volume is scratch space.
-        let deadline = Instant::now() + WAIT_LIMIT;
-        while !machine.console().contains("scratch space is on /dev/nvme0n1p2") {
-            assert!(
-                Instant::now() < deadline,
-                "no scratch space:\n{}",
-                machine.console()
-            );
-            sleep(KNOCK_INTERVAL).await;
-        }
+        until_told(&machine, "scratch space is on /dev/nvme0n1p2").await;
+        // The clock is put right, and stays so.
+        until_told(&machine, "Amazon's time server, and is set").await;
+        let looks = || {
+            let console = machine.console().replace('\r', "");
+            let lines = console.split('\n').filter(|line| line.contains("the clock is "));
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        };
+        until("the clock was looked at again", WAIT_LIMIT, || looks().len() >= 2).await;
+        let looks = looks();
+        assert!(looks[0].contains("ms behind Amazon's"), "{looks:?}");
+        assert!(!looks[1].contains("and is set"), "{looks:?}");
         let mut magic = [0; 2];
         let volume = File::open(machine.volume()).unwrap();
         volume

@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 mod address;
+mod clock;
 mod disk;
+mod metadata_access;
 mod user_data;
 
 /// The longest that a test waits for anything that takes moments.

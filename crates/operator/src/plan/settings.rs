@@ -92,7 +92,7 @@ struct Form {
 }
 
 const PORT: &str = "a port between 1 and 65535";
-const FORMS: [Form; 4] = [
+const FORMS: [Form; 6] = [
     Form {
         key: "VXLAN_PORT",
         wanted: PORT,
@@ -107,6 +107,16 @@ const FORMS: [Form; 4] = [
         key: "PROXY_TIMEOUT",
         wanted: "a duration such as 5m",
         is: is_duration,
+    },
+    Form {
+        key: "SCRATCH_ENCRYPTION",
+        wanted: "none or ephemeral",
+        is: |value| matches!(value, "none" | "ephemeral"),
+    },
+    Form {
+        key: "INSTANCE_METADATA",
+        wanted: "refuse or allow",
+        is: |value| matches!(value, "refuse" | "allow"),
     },
     Form {
         key: names::LIMIT_SETTING,

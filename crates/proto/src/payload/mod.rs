@@ -52,6 +52,27 @@ pub struct WarmPayload {
     /// How long the guest lives without a word from its worker.
     #[serde(rename = "lease_seconds", with = "seconds")]
     pub lease: Duration,
+    /// How its scratch disk is protected. Written only where it is, so that older guests understand the rest.
+    #[serde(default, skip_serializing_if = "ScratchEncryption::is_none")]
+    pub scratch_encryption: ScratchEncryption,
+}
+
+/// Whether what images and containers leave on the VM's scratch disk can be read without the VM.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ScratchEncryption {
+    /// Whoever reads the disk can read it.
+    #[default]
+    None,
+    /// It is encrypted with a key that the guest makes and keeps in its memory alone.
+    Ephemeral,
+}
+
+impl ScratchEncryption {
+    #[allow(clippy::trivially_copy_pass_by_ref)] // serde's form.
+    fn is_none(&self) -> bool {
+        *self == Self::None
+    }
 }
 
 /// The content of `apf.json`.
@@ -87,6 +108,30 @@ pub struct GuestSettings {
     /// Registries spoken to in plain HTTP, as `host:port`.
     #[serde(default)]
     pub insecure_registries: Vec<String>,
+    /// How the scratch disk is protected, as in [`WarmPayload`]; in a VM that waited, that one has decided.
+    #[serde(default, skip_serializing_if = "ScratchEncryption::is_none")]
+    pub scratch_encryption: ScratchEncryption,
+    /// Whether containers reach the instance metadata service.
+    #[serde(default, skip_serializing_if = "InstanceMetadata::is_refused")]
+    pub instance_metadata: InstanceMetadata,
+}
+
+/// Whether a pod's containers reach the metadata service of the VM that they are in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InstanceMetadata {
+    /// They do not.
+    #[default]
+    Refuse,
+    /// They do, and get what it tells: credentials of the VM's role, where it has one, among it.
+    Allow,
+}
+
+impl InstanceMetadata {
+    #[allow(clippy::trivially_copy_pass_by_ref)] // serde's form.
+    fn is_refused(&self) -> bool {
+        *self == Self::Refuse
+    }
 }
 
 impl BootPayload {

@@ -1,7 +1,9 @@
 //! A place for VMs: a network namespace with a bridge, and a state directory, gone after the test.
 
 use std::{
-    env, fs,
+    env,
+    ffi::OsString,
+    fs,
     future::Future,
     num::NonZeroU32,
     path::{Path, PathBuf},
@@ -120,12 +122,22 @@ impl Bed {
 
     /// The scratch disks that the kernel has for this bed's VMs.
     pub(crate) fn disks(&self) -> usize {
+        self.disk_names().count()
+    }
+
+    /// The scratch disk of the one VM.
+    pub(crate) fn disk(&self) -> PathBuf {
+        let name = self.disk_names().next().expect("a VM runs, and has a disk");
+        Path::new("/dev").join(name)
+    }
+
+    fn disk_names(&self) -> impl Iterator<Item = OsString> {
         let devices = fs::read_dir("/sys/block").unwrap().flatten();
-        let files =
-            devices.filter_map(|device| fs::read_to_string(device.path().join("loop/backing_file")).ok());
-        files
-            .filter(|file| Path::new(file).starts_with(self.state.path()))
-            .count()
+        let ours = |device: &fs::DirEntry| {
+            let file = fs::read_to_string(device.path().join("loop/backing_file"));
+            file.is_ok_and(|file| Path::new(&file).starts_with(self.state.path()))
+        };
+        devices.filter(ours).map(|device| device.file_name())
     }
 
     async fn assert_nothing_left(&self) {

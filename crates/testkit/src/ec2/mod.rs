@@ -6,6 +6,7 @@ mod machine;
 mod metadata;
 mod moto;
 mod subnet;
+mod time;
 mod xml;
 
 pub use emulator::{Emulator, Fault, REGION, Request};
@@ -14,3 +15,4 @@ pub use machine::{Machine, MachineSettings};
 pub use metadata::{InstanceFacts, METADATA_ADDRESS, MetadataService};
 pub use moto::Moto;
 pub use subnet::{Subnet, SubnetSettings};
+pub use time::{Answer, TIME_ADDRESS, TimeServer};

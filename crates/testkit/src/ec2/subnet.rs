@@ -44,7 +44,7 @@ impl Subnet {
         Self::start_on(folder, settings)
     }
 
-    /// Gives a device that is there the addresses of the router and of the metadata service, and starts the server.
+    /// Gives a device that is there the addresses of the router and of EC2's services, and starts the server.
     ///
     /// # Errors
     /// As [`Subnet::start`].
@@ -53,8 +53,9 @@ impl Subnet {
         let device = settings.device;
         ip(&["link", "set", "lo", "up"])?;
         ip(&["address", "add", &router, "dev", device])?;
-        let metadata = format!("{}/32", super::METADATA_ADDRESS);
-        ip(&["address", "add", &metadata, "dev", device])?;
+        for service in [super::METADATA_ADDRESS, super::TIME_ADDRESS] {
+            ip(&["address", "add", &format!("{service}/32"), "dev", device])?;
+        }
         ip(&["link", "set", device, "mtu", &MTU.to_string(), "up"])?;
         let file = folder.join(format!("udhcpd-{device}.conf"));
         fs::File::create(&file)?.write_all(configuration(folder, settings).as_bytes())?;

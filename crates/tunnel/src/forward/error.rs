@@ -11,7 +11,7 @@ pub enum ForwardError {
     /// The pod's namespace is not there, or cannot be entered.
     #[error(transparent)]
     Namespace(#[from] NetworkError),
-    /// The listener for what is caught cannot be made.
+    /// A listener in the pod's namespace cannot be made.
     #[error("cannot listen on {address} in the pod's namespace")]
     Listen {
         /// Where.

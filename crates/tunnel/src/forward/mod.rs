@@ -17,6 +17,7 @@ mod catch;
 mod error;
 mod guest;
 mod header;
+mod outlet;
 mod program;
 mod worker;
 
@@ -24,4 +25,5 @@ pub use catch::{Caught, LoopbackCatch};
 pub use error::ForwardError;
 pub use guest::{GUEST_LIMIT, GuestForwarder};
 pub use header::{Destination, Family};
+pub use outlet::{OUTLET_LIMIT, open_outlet};
 pub use worker::{WORKER_LIMIT, carry_caught};

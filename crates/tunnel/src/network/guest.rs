@@ -26,6 +26,9 @@ const OVERHEAD_IPV6: u32 = 70;
 /// device that it makes in another namespace.
 const UNNAMED: &str = "pod0";
 
+/// The loopback device, in every namespace.
+const LOOPBACK: &str = "lo";
+
 /// The VM's own address, as a local provider tells it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -78,6 +81,25 @@ pub async fn start_link() -> Result<StartedLink, NetworkError> {
 /// [`NetworkError`].
 pub async fn prohibit(destination: IpNet) -> Result<(), NetworkError> {
     Netlink::here()?.prohibit(destination).await
+}
+
+/// Takes back what [`prohibit`] did.
+///
+/// # Errors
+/// [`NetworkError`].
+pub async fn permit(destination: IpNet) -> Result<(), NetworkError> {
+    Netlink::here()?.permit(destination).await
+}
+
+/// Lets the loopback of a namespace have one more address.
+///
+/// # Errors
+/// [`NetworkError`].
+pub async fn add_loopback_address(netns: &Path, address: IpNet) -> Result<(), NetworkError> {
+    let inside = Netlink::inside(netns)?;
+    start_loopback(&inside).await?;
+    let loopback = inside.link(LOOPBACK).await?.ok_or(NetworkError::NoEthernet)?;
+    inside.add_address(&loopback, address).await
 }
 
 /// Gives the VM's first Ethernet device its address and starts it.
@@ -168,11 +190,11 @@ async fn configure(pod: &Netlink, interface: &Link, network: &PodNetwork) -> Res
 }
 
 async fn start_loopback(netlink: &Netlink) -> Result<(), NetworkError> {
-    let Some(loopback) = netlink.link("lo").await? else {
+    let Some(loopback) = netlink.link(LOOPBACK).await? else {
         return Ok(());
     };
     netlink
-        .change("lo", "start the device", device(loopback.index).up())
+        .change(LOOPBACK, "start the device", device(loopback.index).up())
         .await
 }
 

@@ -20,7 +20,10 @@ mod unsafe_namespace;
 mod worker;
 
 pub use error::NetworkError;
-pub use guest::{LinkConfig, StartedLink, attach, configure_link, loopback_up, prohibit, start_link};
+pub use guest::{
+    LinkConfig, StartedLink, add_loopback_address, attach, configure_link, loopback_up, permit, prohibit,
+    start_link,
+};
 pub use inspect::{PodInterface, inspect, node_address};
 pub use namespace::create_namespace;
 pub(crate) use namespace::run_inside;

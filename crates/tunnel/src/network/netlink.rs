@@ -265,12 +265,19 @@ impl Netlink {
             action: "close the way",
             subject: &subject,
         };
-        let builder = RouteMessageBuilder::<IpAddr>::new()
-            .destination_prefix(destination.network(), destination.prefix)
-            .map_err(|_| NetworkError::MixedFamilies(subject.clone()))?
-            .kind(RouteType::Prohibit);
-        let add = self.handle.route().add(builder.build()).replace();
+        let add = self.handle.route().add(prohibition(destination)?).replace();
         add.execute().await.map_err(|error| request.failed(error))
+    }
+
+    /// Takes that back.
+    pub(super) async fn permit(&self, destination: IpNet) -> Result<(), NetworkError> {
+        let subject = format!("to {destination}");
+        let request = Request {
+            action: "open the way",
+            subject: &subject,
+        };
+        let delete = self.handle.route().del(prohibition(destination)?);
+        delete.execute().await.map_err(|error| request.failed(error))
     }
 
     /// Sends everything that arrives at one device out of another.
@@ -370,6 +377,14 @@ fn absent_is_none(error: NetworkError) -> Result<Option<Link>, NetworkError> {
 }
 
 /// The beginning of a change of one device.
+fn prohibition(destination: IpNet) -> Result<RouteMessage, NetworkError> {
+    let builder = RouteMessageBuilder::<IpAddr>::new()
+        .destination_prefix(destination.network(), destination.prefix)
+        .map_err(|_| NetworkError::MixedFamilies(format!("the route to {destination}")))?
+        .kind(RouteType::Prohibit);
+    Ok(builder.build())
+}
+
 pub(super) fn device(index: u32) -> LinkMessageBuilder<LinkUnspec> {
     LinkUnspec::new_with_index(index)
 }

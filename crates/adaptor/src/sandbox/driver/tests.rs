@@ -7,7 +7,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use peerpods_proto::payload::JoinSecret;
+use peerpods_proto::payload::{JoinSecret, ScratchEncryption};
 use peerpods_provider::{
     Instance, LaunchRequest, LaunchToken, Provider,
     conformance::warm_request,
@@ -224,6 +224,7 @@ impl Adaptor {
         let instance = self.block(self.world.provider.launch(&request)).unwrap();
         let member = Member {
             token: request.token,
+            scratch_encryption: ScratchEncryption::None,
             kind: self.world.provider.kind(&request.shape).unwrap(),
             identity: ClientIdentity::issue(name).unwrap(),
             join_secret: JoinSecret::new([7; 32]),
