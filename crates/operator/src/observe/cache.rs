@@ -31,7 +31,7 @@ enum State<V> {
     Listing(Items<V>),
     /// Everything was seen.
     Complete(Items<V>),
-    /// The API server does not know the kind.
+    /// The API server does not know the kind: there is nothing of it until a list is complete.
     Unserved(Items<V>),
     /// Everything was seen, and is being listed again.
     Relisting { seen: Items<V>, listed: Items<V> },
@@ -63,10 +63,12 @@ impl<V: Clone + PartialEq> Cache<V> {
             Event::InitApply(object) => {
                 let (name, version) = (name_of(&object), version_of(&object));
                 match &mut *self.state() {
-                    State::Listing(items) | State::Relisting { listed: items, .. } => {
+                    State::Listing(items)
+                    | State::Unserved(items)
+                    | State::Relisting { listed: items, .. } => {
                         items.insert(name, (version, view(object)));
                     }
-                    State::Complete(_) | State::Unserved(_) => {}
+                    State::Complete(_) => {}
                 }
             }
             Event::InitDone => self.end_list(),
@@ -104,7 +106,8 @@ impl<V: Clone + PartialEq> Cache<V> {
     pub(super) fn items(&self) -> Option<BTreeMap<String, V>> {
         match &*self.state() {
             State::Listing(_) => None,
-            State::Complete(seen) | State::Unserved(seen) | State::Relisting { seen, .. } => Some(
+            State::Unserved(_) => Some(BTreeMap::new()),
+            State::Complete(seen) | State::Relisting { seen, .. } => Some(
                 seen.iter()
                     .map(|(name, (_, value))| (name.clone(), value.clone()))
                     .collect(),
@@ -137,20 +140,21 @@ impl<V: Clone + PartialEq> Cache<V> {
         let mut state = self.state();
         *state = match std::mem::replace(&mut *state, State::Listing(BTreeMap::new())) {
             State::Listing(_) => State::Listing(BTreeMap::new()),
-            State::Complete(seen) | State::Unserved(seen) | State::Relisting { seen, .. } => {
-                State::Relisting {
-                    seen,
-                    listed: BTreeMap::new(),
-                }
-            }
+            State::Unserved(_) => State::Unserved(BTreeMap::new()),
+            State::Complete(seen) | State::Relisting { seen, .. } => State::Relisting {
+                seen,
+                listed: BTreeMap::new(),
+            },
         };
     }
 
     fn end_list(&self) {
         let mut state = self.state();
         *state = match std::mem::replace(&mut *state, State::Listing(BTreeMap::new())) {
-            State::Listing(listed) | State::Relisting { listed, .. } => State::Complete(listed),
-            complete @ (State::Complete(_) | State::Unserved(_)) => complete,
+            State::Listing(listed) | State::Unserved(listed) | State::Relisting { listed, .. } => {
+                State::Complete(listed)
+            }
+            complete @ State::Complete(_) => complete,
         };
         drop(state);
         self.changed.notify_one();
@@ -207,6 +211,22 @@ mod tests {
         cache.put(map("one", "9"), version);
         cache.take(Event::Apply(map("one", "7")), version);
         assert_eq!(cache.values(), Some(vec!["9".to_owned()]));
+    }
+
+    #[test]
+    fn a_kind_that_is_not_served_stays_so_until_all_of_it_was_seen() {
+        let cache = Cache::new(Arc::default());
+        cache.take(Event::<ConfigMap>::Init, version);
+        cache.take_unserved();
+        assert_eq!((cache.values(), cache.is_served()), (Some(Vec::new()), false));
+        cache.take(Event::Init, version);
+        cache.take(Event::InitApply(map("one", "5")), version);
+        assert_eq!((cache.values(), cache.is_served()), (Some(Vec::new()), false));
+        cache.take(Event::<ConfigMap>::InitDone, version);
+        assert_eq!(
+            (cache.values(), cache.is_served()),
+            (Some(vec!["5".to_owned()]), true)
+        );
     }
 
     #[test]

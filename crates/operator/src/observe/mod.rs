@@ -3,9 +3,9 @@
 mod cache;
 mod views;
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc, time::Duration};
 
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use kube::{
     Api, Client, Resource,
@@ -15,7 +15,7 @@ use kube::{
 use peerpods_api::{KataConfig, PeerPod, PeerPodConfig, names};
 use peerpods_error::chain;
 use serde::de::DeserializeOwned;
-use tokio::{sync::Notify, task::JoinSet};
+use tokio::{sync::Notify, task::JoinSet, time::sleep};
 
 use self::cache::Cache;
 pub(crate) use self::views::{NodeView, object, whole};
@@ -28,6 +28,10 @@ use crate::{
 
 /// How many objects one page of a list has: pages of large objects would be most of the operator's memory.
 const PAGE_SIZE: u32 = 50;
+/// How often it is looked whether an API server has come to know a kind that it did not know.
+const UNSERVED_INTERVAL: Duration = Duration::from_secs(30);
+/// HTTP's code for it.
+const NOT_FOUND: u16 = 404;
 /// PeerPods are small.
 const PEER_POD_PAGE_SIZE: u32 = 250;
 /// Pods are read whole, and only their class is kept.
@@ -187,21 +191,26 @@ impl Watches {
         V: Clone + PartialEq + Send + 'static,
     {
         let cache = Cache::new(self.changed.clone());
-        let (seen, absent) = (cache.clone(), cache.clone());
+        let seen = cache.clone();
         self.tasks.spawn(async move {
             let url = api.resource_url().to_owned();
-            let events = watcher(api, config).default_backoff();
-            events
-                .inspect_err(|error| match error {
-                    watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.is_not_found() => {
+            let mut events = pin!(watcher(api, config).default_backoff());
+            while let Some(event) = events.next().await {
+                match event {
+                    Ok(event) => seen.take(event, view),
+                    // What says so is no object of Kubernetes, and has no reason but the code.
+                    Err(watcher::Error::InitialListFailed(kube::Error::Api(status)))
+                        if status.code == NOT_FOUND =>
+                    {
                         tracing::debug!(url, "not known to this API server");
-                        absent.take_unserved();
+                        seen.take_unserved();
+                        sleep(UNSERVED_INTERVAL).await;
                     }
-                    error => tracing::warn!(url, error = chain(error), "a watch failed; trying again"),
-                })
-                .filter_map(async |event| event.ok())
-                .for_each(async |event| seen.take(event, view))
-                .await;
+                    Err(error) => {
+                        tracing::warn!(url, error = chain(&error), "a watch failed; trying again");
+                    }
+                }
+            }
         });
         cache
     }
