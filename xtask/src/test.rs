@@ -24,6 +24,7 @@ pub(crate) fn test() -> Result<()> {
     check::check()?;
     let moto = tools::moto()?;
     let promtool = testbed::promtool()?;
+    let openshift = tools::openshift_definitions()?;
     let programs = step("unit and component tests, built", programs::build)?;
     step("unit and component tests", || {
         let commands = programs.iter().map(|program| {
@@ -38,6 +39,7 @@ pub(crate) fn test() -> Result<()> {
                 .env("PEERPODS_TEST_KUBERNETES", &artifacts.programs)
                 .env("PEERPODS_TEST_REGISTRY", &artifacts.registry)
                 .env("PEERPODS_TEST_PROMTOOL", &promtool)
+                .env("PEERPODS_TEST_OPENSHIFT", &openshift)
                 .env("PEERPODS_TEST_MOTO", &moto);
             command
         });

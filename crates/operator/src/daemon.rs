@@ -141,8 +141,9 @@ async fn operator(client: Client, arguments: &RunArguments) -> Result<Operator, 
 }
 
 async fn work_on_node(arguments: NodeArguments, work: Work) -> Result<(), Fatal> {
+    let extent = arguments.extent();
     let node = node_runtime::NodeRoot::new(arguments.root);
-    let perform = move || node_runtime::perform(&node, &arguments.shim, arguments.restart, work);
+    let perform = move || node_runtime::perform(&node, &arguments.shim, arguments.restart, work, extent);
     let perform = Arc::new(perform);
     once(perform.clone()).await?;
     let listener = tokio::net::TcpListener::bind(arguments.ready_address)

@@ -52,6 +52,8 @@ impl Default for Patience {
 /// How the runtime comes to nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NodeRuntime {
+    /// As the cluster configures its nodes: by MachineConfigs where pools of OpenShift manage them, else by pods.
+    Auto,
     /// Pods of a DaemonSet install and remove it.
     DaemonSet,
     /// It is there already: in the nodes' image, or put there by hand.

@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 use crate::names;
 
 const ADMISSION: &str = "admissionregistration.k8s.io";
+/// OpenShift's, where it has it.
+pub(crate) const MACHINE_CONFIGURATION: &str = "machineconfiguration.openshift.io";
 
 /// A kind of object that the operator makes. Watches, writes and permissions are all made from this table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -39,11 +41,15 @@ pub enum Kind {
     ValidatingAdmissionPolicy,
     /// It makes that count.
     ValidatingAdmissionPolicyBinding,
+    /// OpenShift: what is configured on nodes of a pool.
+    MachineConfig,
+    /// OpenShift: nodes that are configured alike.
+    MachineConfigPool,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::DaemonSet,
         Self::Deployment,
         Self::Service,
@@ -55,6 +61,8 @@ impl Kind {
         Self::MutatingAdmissionPolicyBinding,
         Self::ValidatingAdmissionPolicy,
         Self::ValidatingAdmissionPolicyBinding,
+        Self::MachineConfig,
+        Self::MachineConfigPool,
     ];
 
     /// Group, version, name and plural.
@@ -96,6 +104,13 @@ impl Kind {
                 "ValidatingAdmissionPolicyBinding",
                 "validatingadmissionpolicybindings",
             ),
+            Self::MachineConfig => (MACHINE_CONFIGURATION, "v1", "MachineConfig", "machineconfigs"),
+            Self::MachineConfigPool => (
+                MACHINE_CONFIGURATION,
+                "v1",
+                "MachineConfigPool",
+                "machineconfigpools",
+            ),
         }
     }
 
@@ -120,7 +135,9 @@ impl Kind {
             | Self::MutatingAdmissionPolicy
             | Self::MutatingAdmissionPolicyBinding
             | Self::ValidatingAdmissionPolicy
-            | Self::ValidatingAdmissionPolicyBinding => false,
+            | Self::ValidatingAdmissionPolicyBinding
+            | Self::MachineConfig
+            | Self::MachineConfigPool => false,
         }
     }
 
@@ -137,6 +154,8 @@ impl Kind {
             Self::ValidatingAdmissionPolicy | Self::ValidatingAdmissionPolicyBinding => {
                 &[names::NAMESPACE_POLICY]
             }
+            Self::MachineConfig => &[names::MACHINE_CONFIG],
+            Self::MachineConfigPool => &[names::POOL],
         }
     }
 

@@ -48,5 +48,14 @@ pub const WEBHOOK_SERVICE: &str = "peer-pods-webhook-svc";
 pub const WEBHOOK_SECRET: &str = "peer-pods-webhook-svc-secret";
 /// The policy of which namespaces may have peer pods, and its binding.
 pub const NAMESPACE_POLICY: &str = "peerpods-namespaces";
+/// OpenShift: CRI-O's configuration, by today's name.
+pub const MACHINE_CONFIG: &str = "50-kata-remote";
+/// OpenShift: the pool of nodes that run peer pods, as today.
+pub const POOL: &str = "kata-oc";
+/// OpenShift: the pool of all other workers.
+pub const WORKER_POOL: &str = "worker";
+/// OpenShift: the pool of the control plane.
+pub const MASTER_POOL: &str = "master";
+
 /// The lease of the operator that acts. It is today's, so that today's operator and this one never act both.
 pub const LEASE: &str = "290f4947.kataconfiguration.openshift.io";

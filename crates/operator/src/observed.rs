@@ -31,6 +31,8 @@ pub struct Observed {
     pub objects: BTreeMap<ObjectKey, Value>,
     /// The kinds of objects that this cluster's API server does not know.
     pub unserved: BTreeSet<Kind>,
+    /// OpenShift: the pools of nodes.
+    pub pools: BTreeMap<String, Pool>,
     /// The machines of all pods.
     pub peer_pods: Vec<PeerPodSummary>,
     /// Who uses the runtime class; read only when something is to be removed.
@@ -48,6 +50,30 @@ pub struct Node {
     pub runtime_since: Option<Timestamp>,
     /// How many VMs it says it may have.
     pub capacity: Option<String>,
+    /// What OpenShift says of its configuration, where it manages it.
+    pub machine_config: Option<MachineConfigOfNode>,
+}
+
+/// Which configuration a node has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MachineConfigOfNode {
+    /// The one that it has.
+    pub current: String,
+    /// The one that it is to have.
+    pub desired: String,
+    /// Nothing is being changed.
+    pub done: bool,
+    /// Why it cannot be changed.
+    pub stuck: Option<String>,
+}
+
+/// Of a MachineConfigPool.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pool {
+    /// The configurations that are made of ours and others: the one that all of its nodes had last, and the next.
+    pub with_ours: BTreeSet<String>,
+    /// Why its nodes cannot be configured.
+    pub degraded: Option<String>,
 }
 
 /// Of the credentials: never a value.

@@ -6,7 +6,7 @@ use peerpods_api::names as api;
 use serde_json::{Value, json};
 
 use crate::{
-    managed::Kind,
+    managed::{Kind, MACHINE_CONFIGURATION},
     names::{LEASE, MANAGER, WEBHOOK_SECRET},
 };
 
@@ -33,7 +33,7 @@ const KATA: &str = "kataconfiguration.openshift.io";
 const PEER_PODS: &str = "confidentialcontainers.org";
 
 /// Rights on what is not in the table of managed kinds.
-const PERMISSIONS: [Permission; 15] = [
+const PERMISSIONS: [Permission; 16] = [
     // What an administrator asks for, and what became of it. Finalizers are fields of the object itself.
     cluster(KATA, &["kataconfigs"], &["list", "watch", "patch"]),
     cluster(KATA, &["kataconfigs/status"], &["patch"]),
@@ -46,6 +46,8 @@ const PERMISSIONS: [Permission; 15] = [
     // Labels, and capacity.
     cluster("", &["nodes"], &["list", "watch", "patch"]),
     cluster("", &["nodes/status"], &["patch"]),
+    // OpenShift: how far nodes are with their configuration.
+    cluster(MACHINE_CONFIGURATION, &["machineconfigpools"], &["list", "watch"]),
     // Who uses the runtime class, and how the components are.
     cluster("", &["pods"], &["list"]),
     own("", &["pods"], &["list", "watch"], &[]),

@@ -1,6 +1,7 @@
 //! The objects that the operator installs.
 
 mod adaptor;
+mod machine_configs;
 mod namespaces;
 mod node_runtime;
 mod runtime_class;
@@ -9,6 +10,7 @@ mod webhook;
 pub(crate) use self::node_runtime::NODE_ROOT;
 pub use self::{
     adaptor::adaptor,
+    machine_configs::{machine_config, machine_config_pool},
     namespaces::{InvalidSelector, namespace_policy},
     node_runtime::node_runtime,
     runtime_class::{peer_pod_config, runtime_class},

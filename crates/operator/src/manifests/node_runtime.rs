@@ -7,6 +7,7 @@ use crate::{
     installation::Installation,
     managed::{Kind, ManagedObject},
     names::{NODE_INSTALL, NODE_REMOVE, RUNTIME, RUNTIME_INSTALL, RUNTIME_REMOVE},
+    node_runtime::Extent,
     observed::Component,
 };
 
@@ -18,7 +19,7 @@ pub(crate) const READY_PORT: u16 = 8080;
 const ACCOUNT: &str = "peerpods-node-runtime";
 
 /// The two DaemonSets: a node's label says which of them it has a pod of.
-pub fn node_runtime(installation: &Installation) -> [ManagedObject; 2] {
+pub fn node_runtime(installation: &Installation, extent: Extent) -> [ManagedObject; 2] {
     [
         daemon_set(
             installation,
@@ -26,6 +27,7 @@ pub fn node_runtime(installation: &Installation) -> [ManagedObject; 2] {
             NODE_INSTALL,
             RUNTIME_INSTALL,
             "install-node",
+            extent,
         ),
         daemon_set(
             installation,
@@ -33,6 +35,7 @@ pub fn node_runtime(installation: &Installation) -> [ManagedObject; 2] {
             NODE_REMOVE,
             RUNTIME_REMOVE,
             "clean-node",
+            extent,
         ),
     ]
 }
@@ -43,11 +46,16 @@ fn daemon_set(
     name: &str,
     wanted: &str,
     subcommand: &str,
+    extent: Extent,
 ) -> ManagedObject {
+    let mut arguments = vec![subcommand, "--root", NODE_ROOT];
+    if extent == Extent::Shim {
+        arguments.push("--shim-only");
+    }
     let container = json!({
         "name": subcommand,
         "image": installation.images.node_runtime,
-        "args": [subcommand, "--root", NODE_ROOT],
+        "args": arguments,
         "resources": {"requests": {"cpu": "5m", "memory": "16Mi"}},
         // It writes to the node and restarts its container runtime.
         "securityContext": {"privileged": true},

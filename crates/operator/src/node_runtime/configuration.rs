@@ -1,5 +1,7 @@
 //! What containerd or CRI-O is told, and in which file.
 
+use std::time::Duration;
+
 use super::{NodeRoot, NodeRuntimeError, SHIM, files::Change};
 
 const CRIO: &str = "/etc/crio";
@@ -220,7 +222,17 @@ fn containerd(version: u32) -> String {
     )
 }
 
+/// CRI-O's file and what is in it.
+pub(crate) fn crio_drop_in() -> (&'static str, String) {
+    (CRIO_FILE, crio())
+}
+
+/// A VM's start, and the pull of an image in it, are part of creating a container. CRI-O gives it 4 minutes by default;
+/// versions that do not know the setting pass over it, as over every key that they do not know.
+const CRIO_CREATE_LIMIT: Duration = Duration::from_secs(15 * 60);
+
 fn crio() -> String {
+    let limit = CRIO_CREATE_LIMIT.as_secs();
     format!(
         "[crio.runtime.runtimes.kata-remote]\n\
          runtime_path = \"{SHIM}\"\n\
@@ -228,6 +240,7 @@ fn crio() -> String {
          runtime_root = \"/run/vc\"\n\
          privileged_without_host_devices = true\n\
          runtime_pull_image = true\n\
+         container_create_timeout = {limit}\n\
          allowed_annotations = [\"io.kubernetes.cri-o.Devices\"]\n"
     )
 }

@@ -18,6 +18,7 @@ mod restart;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::configuration::crio_drop_in;
 pub use self::{
     error::NodeRuntimeError,
     files::NodeRoot,
@@ -46,12 +47,44 @@ pub enum Work {
     Remove,
 }
 
+/// How much of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// The shim, and the container runtime's configuration.
+    Everything,
+    /// The shim: the configuration is somebody else's.
+    Shim,
+}
+
 /// Does it; returns when the container runtime works with it.
 ///
 /// # Errors
 /// What could not be done. The container runtime's configuration is then what it was, or what was wanted.
-pub fn perform(node: &NodeRoot, shim: &Path, way: RestartWay, work: Work) -> Result<(), NodeRuntimeError> {
-    perform_with(node, shim, &Host::new(node, way), work)
+pub fn perform(
+    node: &NodeRoot,
+    shim: &Path,
+    way: RestartWay,
+    work: Work,
+    extent: Extent,
+) -> Result<(), NodeRuntimeError> {
+    match extent {
+        Extent::Everything => perform_with(node, shim, &Host::new(node, way), work),
+        // Shims that run keep the file that they were started from.
+        Extent::Shim => match work {
+            Work::Install => node.place_program(shim, SHIM),
+            Work::Remove => remove_shim(node),
+        },
+    }
+}
+
+fn remove_shim(node: &NodeRoot) -> Result<(), NodeRuntimeError> {
+    node.remove(SHIM)?;
+    node.remove_empty_folders(&[
+        Path::new("/opt/peerpods/bin"),
+        Path::new("/opt/peerpods"),
+        Path::new("/var/lib/peerpods"),
+    ]);
+    Ok(())
 }
 
 fn perform_with(
@@ -74,13 +107,7 @@ fn perform_with(
         }
         Work::Remove => {
             configure(node, runtime, host, work)?;
-            node.remove(SHIM)?;
-            node.remove_empty_folders(&[
-                Path::new("/opt/peerpods/bin"),
-                Path::new("/opt/peerpods"),
-                Path::new("/var/lib/peerpods"),
-            ]);
-            Ok(())
+            remove_shim(node)
         }
     }
 }

@@ -3,8 +3,8 @@
 use std::{cell::RefCell, env, fs, path::PathBuf, process::Command, time::Duration};
 
 use super::{
-    NodeRoot, NodeRuntimeError, RESTART_DUE, SHIM, Work, configuration::ContainerRuntime, perform_with,
-    restart::Restart,
+    Extent, NodeRoot, NodeRuntimeError, RESTART_DUE, RestartWay, SHIM, Work, configuration::ContainerRuntime,
+    perform, perform_with, restart::Restart,
 };
 
 /// A node, and whether its container runtime starts with what it is told.
@@ -147,6 +147,31 @@ fn crio_has_a_file_in_its_folder() {
     assert!(
         text.contains("[crio.runtime.runtimes.kata-remote]") && text.contains("runtime_type = \"vm\""),
         "{text}"
+    );
+    // CRI-O leaves out a handler of this type whose program is called otherwise.
+    let program = text.lines().find_map(|line| line.strip_prefix("runtime_path = "));
+    let program = program.unwrap().trim_matches('"').rsplit('/').next().unwrap();
+    assert!(
+        program.starts_with("containerd-shim-") && program.ends_with("-v2"),
+        "{program}"
+    );
+}
+
+#[test]
+fn the_shim_alone_comes_and_goes_without_a_restart() {
+    let node = TestNode::with_file("/etc/crio/crio.conf.d/50-kata-remote", "of MachineConfig");
+    let (before, root) = (node.files(), NodeRoot::new(node.folder.path().join("root")));
+    let perform = |work| {
+        let shim = node.folder.path().join("shim");
+        perform(&root, &shim, RestartWay::Auto, work, Extent::Shim).unwrap();
+    };
+    perform(Work::Install);
+    assert_eq!(node.read(SHIM), "shim 1");
+    perform(Work::Remove);
+    assert_eq!(node.files(), before);
+    assert_eq!(
+        node.read("/etc/crio/crio.conf.d/50-kata-remote"),
+        "of MachineConfig"
     );
 }
 

@@ -1,6 +1,7 @@
 //! One small picture of the cluster, kept up to date by watches.
 
 mod cache;
+mod machine_configs;
 mod views;
 
 use std::{pin::pin, sync::Arc, time::Duration};
@@ -23,7 +24,7 @@ use crate::{
     installation::Installation,
     managed::{Kind, ObjectKey},
     names::{MANAGED_BY, MANAGER},
-    observed::{ClassUse, ComponentPod, Credentials, Node, NodeName, Observed, PeerPodSummary},
+    observed::{ClassUse, ComponentPod, Credentials, Node, NodeName, Observed, PeerPodSummary, Pool},
 };
 
 /// How many objects one page of a list has: pages of large objects would be most of the operator's memory.
@@ -45,6 +46,7 @@ pub(crate) struct Cluster {
     pub(crate) peer_pod_configs: Cache<PeerPodConfig>,
     pub(crate) nodes: Cache<Node>,
     pub(crate) objects: Vec<(Kind, Cache<serde_json::Value>)>,
+    pools: Cache<Pool>,
     settings: Cache<std::collections::BTreeMap<String, String>>,
     credentials: Cache<Credentials>,
     components: Cache<Option<ComponentPod>>,
@@ -93,6 +95,11 @@ impl Cluster {
             ),
             nodes: watches.start(Api::all(client.clone()), paged(PAGE_SIZE), NodeView::node),
             objects: objects.into(),
+            pools: watches.start(
+                Api::all_with(client.clone(), &Kind::MachineConfigPool.resource()),
+                paged(PAGE_SIZE),
+                machine_configs::pool,
+            ),
             settings: watches.start(
                 Api::<ConfigMap>::namespaced(client.clone(), namespace),
                 one(names::SETTINGS_CONFIG_MAP),
@@ -137,6 +144,7 @@ impl Cluster {
             settings: self.settings.values()?.pop(),
             credentials: self.credentials.values()?.pop(),
             components: self.components.values()?.into_iter().flatten().collect(),
+            pools: self.pools.items()?,
             peer_pods: self.peer_pods.values()?,
             ..Observed::default()
         };

@@ -13,6 +13,7 @@ use kube::{Resource, api::DynamicObject, core::ObjectMeta};
 use peerpods_api::names;
 use serde::{Deserialize, Serialize};
 
+use super::machine_configs;
 use crate::{
     names::{COMPONENT, RUNTIME_SINCE, SETTINGS_REFUSED},
     observed::{Component, ComponentPod, Credentials, Node, NodeName, PodState},
@@ -44,6 +45,7 @@ impl NodeView {
     pub(crate) fn node(mut self) -> Node {
         let annotations = self.metadata.annotations.unwrap_or_default();
         Node {
+            machine_config: machine_configs::of_node(&annotations),
             labels: self.metadata.labels.unwrap_or_default(),
             runtime_since: annotations.get(RUNTIME_SINCE).and_then(|text| text.parse().ok()),
             capacity: self

@@ -10,11 +10,10 @@ use super::{
     nodes::{self, NodeState},
     selection, settings,
     status::{self, Situation},
+    way::{Membership, Way},
 };
 use crate::{
-    installation::{Installation, NodeRuntime},
-    managed::ManagedObject,
-    manifests, names as ours,
+    installation::Installation, managed::ManagedObject, manifests, names as ours, node_runtime::Extent,
     observed::Observed,
 };
 
@@ -101,8 +100,16 @@ fn objects(
     plan: &mut Plan,
 ) {
     let mut wanted = vec![manifests::runtime_class(&installation.namespace)];
-    if installation.node_runtime == NodeRuntime::DaemonSet {
-        wanted.extend(manifests::node_runtime(installation));
+    match Way::of(observed, installation) {
+        Way::DaemonSet => wanted.extend(manifests::node_runtime(installation, Extent::Everything)),
+        Way::MachineConfigs(membership) => {
+            wanted.extend(manifests::node_runtime(installation, Extent::Shim));
+            wanted.push(manifests::machine_config(membership.pool()));
+            if membership == Membership::OurPool {
+                wanted.push(manifests::machine_config_pool());
+            }
+        }
+        Way::Preinstalled => {}
     }
     if settings_are_valid {
         // Otherwise the adaptors go on with the settings that they have; none is started that could only fail.

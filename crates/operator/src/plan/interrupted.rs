@@ -14,8 +14,10 @@ proptest! {
     fn whatever_is_interrupted_the_end_is_the_same(
         steps in proptest::collection::vec((0usize..8, any::<bool>(), 0u8..5), 1..40),
         is_deleted in any::<bool>(),
+        pools in proptest::option::of(any::<bool>()),
     ) {
-        let mut world = World::with_workers(&["one", "two"]);
+        let nodes = ["one", "two"];
+        let mut world = pools.map_or_else(|| World::with_workers(&nodes), |converged| World::openshift(&nodes, converged));
         world.create_kata_config("kata");
         for (done, kubernetes_acts, change) in steps {
             for action in world.plan().actions.into_iter().rev().take(done) {

@@ -20,6 +20,8 @@ mod install;
 #[cfg(test)]
 mod interrupted;
 mod nodes;
+#[cfg(test)]
+mod openshift;
 mod reaper;
 mod removal;
 mod selection;
@@ -27,6 +29,7 @@ mod settings;
 mod status;
 #[cfg(test)]
 mod tests;
+mod way;
 #[cfg(test)]
 mod world;
 

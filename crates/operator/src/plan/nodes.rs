@@ -11,9 +11,11 @@ use peerpods_api::names::labels;
 use super::{
     action::{Action, Announcement, NodePatch, Plan, Regarding, Severity},
     conditions::names,
+    way::{Membership, Progress, Way},
 };
 use crate::{
-    installation::{Installation, NodeRuntime},
+    installation::Installation,
+    managed::{Kind, ObjectKey},
     names::{RUNTIME, RUNTIME_INSTALL, RUNTIME_REMOVE, RUNTIME_SINCE},
     observed::{Component, ComponentPod, Node, NodeName, Observed, PodState},
 };
@@ -21,6 +23,8 @@ use crate::{
 /// How long installing or removing the runtime on one node may take before it counts as failed. It is seconds of work; an
 /// image must be pulled first, and the container runtime restarts.
 pub const RUNTIME_LIMIT: Duration = Duration::from_secs(10 * 60);
+/// How long a node may take to leave a pool: OpenShift drains and restarts nodes one after the other.
+const LEAVE_LIMIT: Duration = Duration::from_secs(2 * 60 * 60);
 /// The value of the label where the runtime was there before us.
 const PREINSTALLED: &str = "preinstalled";
 
@@ -55,6 +59,13 @@ impl NodeState {
             Self::WaitingToUninstall { .. } | Self::Uninstalling | Self::FailedToUninstall { .. } => true,
         }
     }
+
+    fn is_failed(&self) -> bool {
+        matches!(
+            self,
+            Self::FailedToInstall { .. } | Self::FailedToUninstall { .. }
+        )
+    }
 }
 
 /// Plans what changes on nodes so that the runtime is on the wanted ones and on no other; tells how far each is.
@@ -66,19 +77,21 @@ pub(super) fn plan(
     plan: &mut Plan,
 ) -> BTreeMap<NodeName, NodeState> {
     let pods = Pods::of(observed);
+    let way = Way::of(observed, installation);
     let mut states = BTreeMap::new();
     for (name, node) in &observed.nodes {
         let one = One {
             name,
             node,
             pods: &pods,
-            way: installation.node_runtime,
+            way: &way,
+            observed,
             now,
         };
         let state = if wanted.contains(name) {
             Some(one.install(plan))
         } else if node.labels.contains_key(RUNTIME) {
-            one.remove(observed, plan)
+            one.remove(plan)
         } else {
             None
         };
@@ -101,32 +114,62 @@ impl<'a> Pods<'a> {
     }
 }
 
+fn degraded(why: &str) -> String {
+    format!("the Machine Config Operator cannot configure it: {why}")
+}
+
 struct One<'a> {
     name: &'a NodeName,
     node: &'a Node,
     pods: &'a Pods<'a>,
-    way: NodeRuntime,
+    way: &'a Way,
+    observed: &'a Observed,
     now: Timestamp,
 }
 
 impl One<'_> {
     fn install(&self, plan: &mut Plan) -> NodeState {
         let asked = match self.way {
-            NodeRuntime::DaemonSet => RUNTIME_INSTALL,
-            NodeRuntime::Preinstalled => PREINSTALLED,
+            Way::DaemonSet | Way::MachineConfigs(_) => RUNTIME_INSTALL,
+            Way::Preinstalled => PREINSTALLED,
         };
-        let is_labelled = self.node.labels.contains_key(labels::KATA_NODE);
-        if self.node.labels.get(RUNTIME).map(String::as_str) != Some(asked) || !is_labelled {
-            let labels = [
-                (labels::KATA_NODE, Some(String::new())),
-                (RUNTIME, Some(asked.to_owned())),
-            ];
-            plan.add(self.patch(labels, Some(self.now)));
-            return NodeState::WaitingToInstall;
+        let is_asked = self.node.labels.get(RUNTIME).map(String::as_str) == Some(asked);
+        match self.way {
+            // The label makes it a node of the pool: it must have the shim before.
+            Way::MachineConfigs(_) if !is_asked => {
+                plan.add(self.patch([(RUNTIME, Some(asked.to_owned()))], Some(self.now)));
+                return NodeState::WaitingToInstall;
+            }
+            Way::DaemonSet | Way::Preinstalled if !is_asked || !self.is_labelled() => {
+                let labels = [
+                    (labels::KATA_NODE, Some(String::new())),
+                    (RUNTIME, Some(asked.to_owned())),
+                ];
+                plan.add(self.patch(labels, Some(self.now)));
+                return NodeState::WaitingToInstall;
+            }
+            Way::Preinstalled => return NodeState::Installed,
+            Way::DaemonSet | Way::MachineConfigs(_) => {}
         }
-        if self.way == NodeRuntime::Preinstalled {
-            return NodeState::Installed;
+        let is_placed = self.placed(plan);
+        match self.way {
+            // While the node restarts its pod says nothing.
+            Way::MachineConfigs(membership)
+                if is_placed == NodeState::Installed || (self.is_labelled() && !is_placed.is_failed()) =>
+            {
+                self.join(membership, plan)
+            }
+            _ => is_placed,
         }
+    }
+
+    fn is_labelled(&self) -> bool {
+        self.node.labels.contains_key(labels::KATA_NODE)
+    }
+
+    /// Whether the pod that installs has done so.
+    fn placed(&self, plan: &mut Plan) -> NodeState {
+        let is_late = |plan: &mut Plan| !self.is_labelled_by_pool() && self.is_late(RUNTIME_LIMIT, plan);
         let failed = |reason: &str, message: String| NodeState::FailedToInstall {
             reason: reason.to_owned(),
             message,
@@ -139,7 +182,7 @@ impl One<'_> {
         {
             Some(PodState::Ready) => NodeState::Installed,
             Some(PodState::Failing { reason, message }) => failed(reason, message.clone()),
-            Some(PodState::Starting) if self.is_late(plan) => failed(
+            Some(PodState::Starting) if is_late(plan) => failed(
                 "TimedOut",
                 format!(
                     "the runtime is not installed after {} minutes: look at the logs of its pod of DaemonSet {}",
@@ -148,7 +191,7 @@ impl One<'_> {
                 ),
             ),
             Some(PodState::Starting) => NodeState::Installing,
-            None if self.is_late(plan) => failed(
+            None if is_late(plan) => failed(
                 "NoInstaller",
                 format!(
                     "no pod of DaemonSet {} runs here: look at the node's taints",
@@ -159,9 +202,66 @@ impl One<'_> {
         }
     }
 
+    /// In a pool it is long there, and a restart takes its time.
+    fn is_labelled_by_pool(&self) -> bool {
+        matches!(self.way, Way::MachineConfigs(_)) && self.is_labelled()
+    }
+
+    /// Has the node take part in a pool, and tells how far it is with the pool's configuration.
+    fn join(&self, membership: &Membership, plan: &mut Plan) -> NodeState {
+        if !self.is_labelled() {
+            plan.add(self.patch([(labels::KATA_NODE, Some(String::new()))], Some(self.now)));
+            return NodeState::WaitingToInstall;
+        }
+        match Progress::of(self.node, self.observed.pools.get(membership.pool())) {
+            Progress::Has => NodeState::Installed,
+            Progress::HasNot => NodeState::WaitingToInstall,
+            Progress::Changes => NodeState::Installing,
+            Progress::Stuck(why) => NodeState::FailedToInstall {
+                reason: "Degraded".to_owned(),
+                message: degraded(&why),
+            },
+            Progress::Unmanaged => NodeState::FailedToInstall {
+                reason: "Unmanaged".to_owned(),
+                message: "the Machine Config Operator does not manage it: set NODE_RUNTIME to daemonset"
+                    .to_owned(),
+            },
+        }
+    }
+
+    /// Has the node leave its pool; none, once it has.
+    fn leave(&self, membership: &Membership, plan: &mut Plan) -> Option<NodeState> {
+        if self.is_labelled() {
+            plan.add(self.patch([(labels::KATA_NODE, None)], Some(self.now)));
+            return Some(NodeState::WaitingToUninstall {
+                why: "it is its turn now".to_owned(),
+            });
+        }
+        let ours = ObjectKey::new(Kind::MachineConfig, crate::names::MACHINE_CONFIG);
+        if *membership == Membership::Masters && self.observed.objects.contains_key(&ours) {
+            // Nodes that stay need it, and CRI-O leaves out a handler whose shim is missing.
+            return None;
+        }
+        match Progress::of(self.node, self.observed.pools.get(membership.pool())) {
+            Progress::HasNot | Progress::Unmanaged => None,
+            _ if self.is_late(LEAVE_LIMIT, plan) => None,
+            Progress::Has | Progress::Changes | Progress::Stuck(_) => {
+                let config = self.node.machine_config.as_ref();
+                Some(match config.and_then(|config| config.stuck.as_ref()) {
+                    Some(why) => NodeState::FailedToUninstall {
+                        reason: "Degraded".to_owned(),
+                        message: degraded(why),
+                    },
+                    None => NodeState::Uninstalling,
+                })
+            }
+        }
+    }
+
     /// Takes the runtime off; none, when the last trace goes.
-    fn remove(&self, observed: &Observed, plan: &mut Plan) -> Option<NodeState> {
-        let machines: Vec<_> = observed
+    fn remove(&self, plan: &mut Plan) -> Option<NodeState> {
+        let machines: Vec<_> = self
+            .observed
             .peer_pods
             .iter()
             .filter(|one| one.node.as_ref() == Some(self.name))
@@ -173,9 +273,15 @@ impl One<'_> {
                 why: format!("its peer pods still run: {pods}"),
             });
         }
-        if self.way == NodeRuntime::Preinstalled || runtime == Some(PREINSTALLED) {
+        if *self.way == Way::Preinstalled || runtime == Some(PREINSTALLED) {
             plan.add(self.patch([(labels::KATA_NODE, None), (RUNTIME, None)], None));
             return None;
+        }
+        if let Way::MachineConfigs(membership) = self.way
+            && runtime != Some(RUNTIME_REMOVE)
+            && let Some(state) = self.leave(membership, plan)
+        {
+            return Some(state);
         }
         if runtime != Some(RUNTIME_REMOVE) {
             let labels = [
@@ -200,7 +306,7 @@ impl One<'_> {
             Some(PodState::Failing { reason, message }) => (reason.clone(), message.clone()),
             _ => ("TimedOut".to_owned(), "nothing was heard of it".to_owned()),
         };
-        if self.is_late(plan) {
+        if self.is_late(RUNTIME_LIMIT, plan) {
             // A node that cannot be reached does not keep the others: its files do no harm without the label.
             plan.add(self.patch([(RUNTIME, None)], None));
             plan.add(Action::Announce(Announcement {
@@ -230,12 +336,12 @@ impl One<'_> {
     }
 
     /// Whether the time for it is over; if not, the plan is looked at again when it is.
-    fn is_late(&self, plan: &mut Plan) -> bool {
+    fn is_late(&self, limit: Duration, plan: &mut Plan) -> bool {
         let Some(since) = self.node.runtime_since else {
             return false;
         };
         let spent = Duration::try_from(self.now.duration_since(since)).unwrap_or_default();
-        match RUNTIME_LIMIT.checked_sub(spent) {
+        match limit.checked_sub(spent) {
             Some(left) if !left.is_zero() => {
                 plan.look_again(left);
                 false

@@ -13,6 +13,7 @@ use super::{
     nodes::{self, NodeState},
     settings,
     status::{self, Situation, Uninstalling},
+    way::{Membership, Way},
 };
 use crate::{
     installation::Installation,
@@ -22,7 +23,12 @@ use crate::{
 };
 
 /// What installs and removes the runtime on nodes goes last.
-const ON_NODES: [&str; 2] = [ours::NODE_INSTALL, ours::NODE_REMOVE];
+const ON_NODES: [&str; 4] = [
+    ours::NODE_INSTALL,
+    ours::NODE_REMOVE,
+    ours::MACHINE_CONFIG,
+    ours::POOL,
+];
 
 /// Whether there is anything that a pod of the runtime class could need.
 pub(super) fn is_anything_used(observed: &Observed) -> bool {
@@ -107,6 +113,8 @@ enum Stage {
     Registration,
     /// Backends, adaptors, and the configuration that gives nodes their capacity.
     Backends,
+    /// The configuration of nodes that cannot leave their pool.
+    MachineConfig,
     /// The nodes themselves.
     Nodes,
 }
@@ -140,6 +148,11 @@ impl Stage {
         if is_anything_used(observed) || default {
             return Self::Backends;
         }
+        if Way::of(observed, installation) == Way::MachineConfigs(Membership::Masters)
+            && exists(Kind::MachineConfig)
+        {
+            return Self::MachineConfig;
+        }
         Self::Nodes
     }
 
@@ -156,6 +169,7 @@ impl Stage {
             Self::Unread | Self::InUse(_) | Self::Machines(_) | Self::Nodes => {}
             Self::RuntimeClass => remove(&|key| key.kind == Kind::RuntimeClass),
             Self::Registration => remove(&|key| key.kind == Kind::MutatingWebhookConfiguration),
+            Self::MachineConfig => remove(&|key| key.kind == Kind::MachineConfig),
             Self::Backends => {
                 remove(&|key| !ON_NODES.contains(&key.name.as_str()));
                 let mut configs = observed.peer_pod_configs.iter();
@@ -182,6 +196,7 @@ impl std::fmt::Display for Stage {
             }
             Self::Registration => formatter.write_str("the webhook's registration is being removed"),
             Self::Backends => formatter.write_str("adaptor, webhook and capacity are being removed"),
+            Self::MachineConfig => formatter.write_str("the configuration of nodes is being removed"),
             Self::Nodes => formatter.write_str("the runtime is being removed from nodes"),
         }
     }

@@ -13,7 +13,10 @@ use super::{
     nodes::NodeState,
     settings::Problem,
 };
-use crate::observed::{Component, NodeName, Observed, PodState};
+use crate::{
+    names::POOL,
+    observed::{Component, NodeName, Observed, PodState},
+};
 
 /// What there is to say.
 pub(super) struct Situation {
@@ -248,6 +251,7 @@ fn ready(config: &KataConfig, situation: &Situation, nodes: &KataNodes, observed
     {
         causes.push(("Installing", "nodes do not have the runtime yet".into()));
     }
+    causes.extend(pool(observed));
     causes.extend(adaptors(nodes, observed));
     causes.extend(admission::problem(config, observed));
     if !admission::is_in_force(observed) {
@@ -265,6 +269,12 @@ fn ready(config: &KataConfig, situation: &Situation, nodes: &KataNodes, observed
             Said::no(kind, reason, all.join("; "))
         }
     }
+}
+
+/// The pool of ours, where it cannot be made what it is to be.
+fn pool(observed: &Observed) -> Option<(&'static str, String)> {
+    let why = observed.pools.get(POOL)?.degraded.as_ref()?;
+    Some(("PoolDegraded", format!("MachineConfigPool {POOL}: {why}")))
 }
 
 /// Installed nodes on which no adaptor is ready.

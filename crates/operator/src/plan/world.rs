@@ -231,6 +231,7 @@ impl World {
             changed |= webhook["status"]["availableReplicas"] != json!(2);
             webhook["status"] = json!({"availableReplicas": 2});
         }
+        changed |= self.be_machine_config_operator();
         changed
     }
 

@@ -25,7 +25,7 @@ use peerpods_operator::permissions;
 use peerpods_testkit::{ApiServer, wait_for};
 use serde_json::{Value, json};
 
-use crate::process::OperatorProcess;
+use crate::{machine_config_operator, process::OperatorProcess};
 
 pub(crate) const NAMESPACE: &str = "openshift-sandboxed-containers-operator";
 /// Far more than anything takes on a machine that nobody else uses.
@@ -262,6 +262,13 @@ impl Drop for Lab {
             ],
             &["delete", "pods", "--all", "--namespace", "default", "--force"],
             &["label", "namespace", "default", "peer-pods-"],
+            &[
+                "delete",
+                "crd",
+                "machineconfigs.machineconfiguration.openshift.io",
+                "machineconfigpools.machineconfiguration.openshift.io",
+                "--ignore-not-found",
+            ],
         ] {
             self.server.kubectl(arguments);
         }
@@ -340,6 +347,7 @@ async fn be_kubernetes(client: &Client) -> Result<(), kube::Error> {
         pods.delete(&name, &DeleteParams::default().grace_period(0))
             .await?;
     }
+    machine_config_operator::be(client, &nodes.items).await?;
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), NAMESPACE);
     for deployment in deployments.list(&all).await? {
         let available = deployment

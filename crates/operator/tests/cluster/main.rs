@@ -9,5 +9,7 @@ mod disruptions;
 mod lab;
 mod large;
 mod life;
+mod machine_config_operator;
+mod openshift;
 mod process;
 mod reaper;
