@@ -68,6 +68,19 @@ fn named(name: &str) -> DistinguishedName {
     distinguished
 }
 
+/// What is to be trusted where the API server trusts `registered` now: replicas read a new certificate when their kubelet
+/// brings it, so the newest authority before stays trusted. One that names an authority before it says that itself.
+pub(crate) fn with_previous(authority: &str, registered: Option<&str>) -> String {
+    let is_alone = first_certificate(authority).len() == authority.len();
+    let registered = registered.unwrap_or_default().replace(authority, "");
+    let previous = if is_alone {
+        first_certificate(&registered)
+    } else {
+        ""
+    };
+    format!("{authority}{previous}")
+}
+
 /// The newest of those trusted: older ones have no certificate in use.
 fn first_certificate(trusted: &str) -> &str {
     const END: &str = "-----END CERTIFICATE-----\n";
@@ -94,11 +107,25 @@ mod tests {
     }
 
     #[test]
+    fn what_another_issued_before_stays_trusted_until_the_next_one() {
+        let [one, two, three] = ["1", "2", "3"]
+            .map(|text| format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n"));
+        assert_eq!(with_previous(&one, None), one);
+        let both = with_previous(&two, Some(&one));
+        assert_eq!(both, format!("{two}{one}"));
+        assert_eq!(with_previous(&two, Some(&both)), both);
+        assert_eq!(with_previous(&three, Some(&both)), format!("{three}{two}"));
+        assert_eq!(with_previous(&one, Some("nonsense")), one);
+    }
+
+    #[test]
     fn it_is_renewed_a_month_before_it_ends() {
         let now = SystemTime::now();
         let secret = issue("ns", None, now).unwrap();
         let renew_after = Certificate::of_secret(&secret.body).unwrap().renew_after;
-        let left = renew_after.duration_since(Timestamp::try_from(now).unwrap());
+        let left = renew_after
+            .unwrap()
+            .duration_since(Timestamp::try_from(now).unwrap());
         assert_eq!(left.as_hours(), 60 * 24);
     }
 }

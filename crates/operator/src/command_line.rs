@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use peerpods_api::names::OPERATOR_NAMESPACE;
 
 use crate::{
-    installation::{Images, NodeRuntime},
+    installation::{Images, Issuer, NodeRuntime},
     manifests::NODE_ROOT,
     node_runtime::{Extent, RestartWay},
 };
@@ -70,6 +70,10 @@ pub(crate) struct RunArguments {
     /// How the runtime comes to nodes.
     #[arg(long, env = "NODE_RUNTIME", value_enum, default_value_t = NodeRuntimeWay::Auto)]
     pub(crate) node_runtime: NodeRuntimeWay,
+    /// An issuer of cert-manager for the webhook's certificate, as ClusterIssuer/NAME or Issuer/NAME; it must tell its
+    /// authority. By default the operator issues and renews the certificate itself.
+    #[arg(long, env = "WEBHOOK_ISSUER")]
+    pub(crate) issuer: Option<Issuer>,
     /// The cluster's id, which VMs carry; by default the UID of namespace kube-system.
     #[arg(long, env = "CLUSTER_ID")]
     pub(crate) cluster_id: Option<String>,

@@ -132,6 +132,7 @@ async fn operator(client: Client, arguments: &RunArguments) -> Result<Operator, 
             cluster_id,
             images: arguments.images(),
             node_runtime: arguments.node_runtime.into(),
+            issuer: arguments.issuer.clone(),
             patience: Patience::default(),
         },
         // None of this build runs VMs where this program could reach them.

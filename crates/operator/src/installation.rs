@@ -1,6 +1,6 @@
 //! How this operator installs: what an administrator chose once, for the operator itself.
 
-use std::time::Duration;
+use std::{str::FromStr, time::Duration};
 
 use crate::observed::NodeName;
 
@@ -15,6 +15,8 @@ pub struct Installation {
     pub images: Images,
     /// How the runtime comes to nodes.
     pub node_runtime: NodeRuntime,
+    /// Who of cert-manager issues the webhook's certificate; without one the operator does.
+    pub issuer: Option<Issuer>,
     /// How long others have for what is theirs to do.
     pub patience: Patience,
 }
@@ -28,6 +30,56 @@ pub struct Images {
     pub webhook: String,
     /// Of this program, with the shim beside it: what installs the runtime on nodes.
     pub node_runtime: String,
+}
+
+/// An issuer of cert-manager.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Issuer {
+    /// Which kind of issuer.
+    pub kind: IssuerKind,
+    /// Its name.
+    pub name: String,
+}
+
+/// Where an issuer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IssuerKind {
+    /// In the operator's namespace.
+    Issuer,
+    /// Of the whole cluster.
+    ClusterIssuer,
+}
+
+impl IssuerKind {
+    /// As Kubernetes calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Issuer => "Issuer",
+            Self::ClusterIssuer => "ClusterIssuer",
+        }
+    }
+}
+
+/// What names no issuer.
+#[derive(Debug, thiserror::Error)]
+#[error("an issuer of cert-manager is Issuer/NAME or ClusterIssuer/NAME")]
+pub struct InvalidIssuer;
+
+impl FromStr for Issuer {
+    type Err = InvalidIssuer;
+
+    fn from_str(text: &str) -> Result<Self, InvalidIssuer> {
+        let (kind, name) = text.split_once('/').ok_or(InvalidIssuer)?;
+        let kinds = [IssuerKind::Issuer, IssuerKind::ClusterIssuer];
+        let kind = kinds.into_iter().find(|one| one.name() == kind);
+        let (Some(kind), false) = (kind, name.is_empty()) else {
+            return Err(InvalidIssuer);
+        };
+        Ok(Self {
+            kind,
+            name: name.to_owned(),
+        })
+    }
 }
 
 /// How long a PeerPod whose pod is gone is left to others, before this operator ends its VM.

@@ -29,6 +29,8 @@ pub enum Kind {
     PodDisruptionBudget,
     /// The webhook's certificate.
     Secret,
+    /// cert-manager: what is to be in that Secret.
+    Certificate,
     /// `kata-remote`.
     RuntimeClass,
     /// The webhook's.
@@ -49,12 +51,13 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::DaemonSet,
         Self::Deployment,
         Self::Service,
         Self::PodDisruptionBudget,
         Self::Secret,
+        Self::Certificate,
         Self::RuntimeClass,
         Self::MutatingWebhookConfiguration,
         Self::MutatingAdmissionPolicy,
@@ -73,6 +76,7 @@ impl Kind {
             Self::Service => ("", "v1", "Service", "services"),
             Self::PodDisruptionBudget => ("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets"),
             Self::Secret => ("", "v1", "Secret", "secrets"),
+            Self::Certificate => ("cert-manager.io", "v1", "Certificate", "certificates"),
             Self::RuntimeClass => ("node.k8s.io", "v1", "RuntimeClass", "runtimeclasses"),
             Self::MutatingWebhookConfiguration => (
                 ADMISSION,
@@ -127,9 +131,12 @@ impl Kind {
     /// Whether objects of this kind are in the operator's namespace, or of the whole cluster.
     pub fn namespaced(self) -> bool {
         match self {
-            Self::DaemonSet | Self::Deployment | Self::Service | Self::PodDisruptionBudget | Self::Secret => {
-                true
-            }
+            Self::DaemonSet
+            | Self::Deployment
+            | Self::Service
+            | Self::PodDisruptionBudget
+            | Self::Secret
+            | Self::Certificate => true,
             Self::RuntimeClass
             | Self::MutatingWebhookConfiguration
             | Self::MutatingAdmissionPolicy
@@ -145,7 +152,7 @@ impl Kind {
     pub fn names(self) -> &'static [&'static str] {
         match self {
             Self::DaemonSet => &[names::ADAPTOR, names::NODE_INSTALL, names::NODE_REMOVE],
-            Self::Deployment | Self::PodDisruptionBudget => &[names::WEBHOOK],
+            Self::Deployment | Self::PodDisruptionBudget | Self::Certificate => &[names::WEBHOOK],
             Self::Service => &[names::WEBHOOK_SERVICE],
             Self::Secret => &[names::WEBHOOK_SECRET],
             Self::RuntimeClass => &[RUNTIME_CLASS],

@@ -40,7 +40,7 @@ pub const ADAPTOR: &str = "peerpodconfig-ctrl-caa-daemon";
 pub const NODE_INSTALL: &str = "peerpods-node-install";
 /// The DaemonSet that removes it.
 pub const NODE_REMOVE: &str = "peerpods-node-remove";
-/// The webhook's Deployment, and its PodDisruptionBudget.
+/// The webhook's Deployment, its PodDisruptionBudget, and what cert-manager is asked for.
 pub const WEBHOOK: &str = "peer-pods-webhook";
 /// The webhook's Service.
 pub const WEBHOOK_SERVICE: &str = "peer-pods-webhook-svc";

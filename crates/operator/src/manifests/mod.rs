@@ -14,7 +14,7 @@ pub use self::{
     namespaces::{InvalidSelector, namespace_policy},
     node_runtime::node_runtime,
     runtime_class::{peer_pod_config, runtime_class},
-    webhook::{Certificate, mutation_policy, registration, webhook},
+    webhook::{Certificate, certificate, mutation_policy, registration, webhook},
 };
 
 use serde_json::{Value, json};

@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 
 use super::selector;
 use crate::{
-    installation::Installation,
+    installation::{Installation, Issuer},
     managed::{Kind, ManagedObject},
-    names::{RENEW_AFTER, WEBHOOK, WEBHOOK_SECRET, WEBHOOK_SERVICE},
+    names::{MANAGED_BY, MANAGER, RENEW_AFTER, WEBHOOK, WEBHOOK_SECRET, WEBHOOK_SERVICE},
     observed::Component,
 };
 
@@ -30,8 +30,8 @@ const ACCOUNT: &str = "peer-pods-webhook";
 pub struct Certificate {
     /// PEM text of all that clients are to trust.
     pub authority: String,
-    /// When it is time for the next one.
-    pub renew_after: Timestamp,
+    /// When it is time for the next one; cert-manager knows by itself.
+    pub renew_after: Option<Timestamp>,
 }
 
 impl Certificate {
@@ -42,12 +42,10 @@ impl Certificate {
         if certificate.0.is_empty() || key.0.is_empty() {
             return None;
         }
+        let renew_after = secret["metadata"]["annotations"][RENEW_AFTER].as_str();
         Some(Self {
             authority: String::from_utf8(data("ca.crt")?.0).ok()?,
-            renew_after: secret["metadata"]["annotations"][RENEW_AFTER]
-                .as_str()?
-                .parse()
-                .ok()?,
+            renew_after: renew_after.and_then(|text| text.parse().ok()),
         })
     }
 }
@@ -111,6 +109,22 @@ fn deployment(installation: &Installation) -> Value {
             },
         },
     }})
+}
+
+/// What has cert-manager issue the webhook's certificate.
+pub fn certificate(installation: &Installation, issuer: &Issuer) -> ManagedObject {
+    let namespace = &installation.namespace;
+    let name = format!("{WEBHOOK_SERVICE}.{namespace}.svc");
+    let body = json!({"spec": {
+        "secretName": WEBHOOK_SECRET,
+        // What has no such label is not read.
+        "secretTemplate": {"labels": {(MANAGED_BY): MANAGER}},
+        "dnsNames": [name, format!("{name}.cluster.local")],
+        "usages": ["server auth"],
+        "privateKey": {"rotationPolicy": "Always"},
+        "issuerRef": {"group": "cert-manager.io", "kind": issuer.kind.name(), "name": issuer.name},
+    }});
+    ManagedObject::new(Kind::Certificate, WEBHOOK, namespace, body)
 }
 
 /// What makes the API server ask the webhook: for peer pods as they are created, and for nothing else.

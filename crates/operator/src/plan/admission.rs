@@ -3,11 +3,12 @@
 //! One of two ways is in force, the webhook or the policy; whichever is wanted is there before the other goes. Both at once do
 //! what one does: what was changed once is not changed again.
 
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::{ByteString, jiff::Timestamp};
 use peerpods_api::{KataConfig, PeerPodAdmission, admission::POLICY, admission::WEBHOOK_CONFIGURATION};
 
 use super::action::{Action, Plan};
 use crate::{
+    certificate::with_previous,
     installation::Installation,
     managed::{Kind, ManagedObject, ObjectKey},
     manifests::{self, Certificate},
@@ -16,12 +17,14 @@ use crate::{
 };
 
 /// The backend of the webhook: it goes when the API server no longer asks for it.
-const BACKEND: [(Kind, &str); 4] = [
+const BACKEND: [(Kind, &str); 5] = [
     (Kind::Deployment, names::WEBHOOK),
     (Kind::Service, names::WEBHOOK_SERVICE),
     (Kind::PodDisruptionBudget, names::WEBHOOK),
+    ISSUED_CERTIFICATE,
     (Kind::Secret, names::WEBHOOK_SECRET),
 ];
+const ISSUED_CERTIFICATE: (Kind, &str) = (Kind::Certificate, names::WEBHOOK);
 const REGISTRATION: (Kind, &str) = (Kind::MutatingWebhookConfiguration, WEBHOOK_CONFIGURATION);
 const MUTATION_POLICY: [(Kind, &str); 2] = [
     (Kind::MutatingAdmissionPolicyBinding, POLICY),
@@ -51,9 +54,13 @@ pub(super) fn wanted(
         PeerPodAdmission::Policy => wanted.extend(manifests::mutation_policy()),
         PeerPodAdmission::Webhook => {
             wanted.extend(manifests::webhook(installation));
+            let issued = installation.issuer.as_ref().filter(|_| is_issuer_there(observed));
+            wanted.extend(issued.map(|issuer| manifests::certificate(installation, issuer)));
             if is_webhook_ready(observed)
-                && let Some(certificate) = certificate_of(observed)
+                && let Some(mut certificate) = certificate_of(observed)
             {
+                let registered = registered_authority(observed);
+                certificate.authority = with_previous(&certificate.authority, registered.as_deref());
                 wanted.push(manifests::registration(installation, &certificate));
             }
         }
@@ -71,7 +78,12 @@ pub(super) fn wanted(
 }
 
 /// Removes what is no longer wanted, once what is wanted instead is there.
-pub(super) fn remove_unwanted(config: &KataConfig, observed: &Observed, plan: &mut Plan) {
+pub(super) fn remove_unwanted(
+    config: &KataConfig,
+    observed: &Observed,
+    installation: &Installation,
+    plan: &mut Plan,
+) {
     let mut remove = |objects: &[(Kind, &str)]| {
         let there = objects.iter().filter(|object| is_there(observed, **object));
         plan.actions
@@ -86,20 +98,30 @@ pub(super) fn remove_unwanted(config: &KataConfig, observed: &Observed, plan: &m
         PeerPodAdmission::Policy if is_policy_there => remove(&BACKEND),
         PeerPodAdmission::Webhook | PeerPodAdmission::Policy => {}
     }
+    if installation.issuer.is_none() && is_there(observed, ISSUED_CERTIFICATE) {
+        // With the Secret: the operator's own has another time, and nobody else's annotations.
+        remove(&[ISSUED_CERTIFICATE, (Kind::Secret, names::WEBHOOK_SECRET)]);
+    }
     if config.spec.peer_pod_namespaces.is_none() {
         remove(&NAMESPACE_POLICY);
     }
 }
 
 /// Issues the webhook's certificate, in time.
-pub(super) fn certificate(config: &KataConfig, observed: &Observed, now: Timestamp, plan: &mut Plan) {
-    if way(config, observed) == PeerPodAdmission::Policy {
+pub(super) fn certificate(
+    config: &KataConfig,
+    observed: &Observed,
+    installation: &Installation,
+    now: Timestamp,
+    plan: &mut Plan,
+) {
+    let is_anothers = installation.issuer.is_some() || is_there(observed, ISSUED_CERTIFICATE);
+    if way(config, observed) == PeerPodAdmission::Policy || is_anothers {
         return;
     }
     let current = certificate_of(observed);
-    let left = current
-        .as_ref()
-        .and_then(|current| current.renew_after.duration_since(now).try_into().ok());
+    let renew_after = current.as_ref().and_then(|current| current.renew_after);
+    let left = renew_after.and_then(|renew_after| renew_after.duration_since(now).try_into().ok());
     match left {
         Some(left) => plan.look_again(left),
         None => plan.add(Action::IssueCertificate {
@@ -124,6 +146,43 @@ pub(super) fn problem(config: &KataConfig, observed: &Observed) -> Option<(&'sta
         "NamespacesInvalid",
         format!("peerPodNamespaces cannot be read: {error}"),
     ))
+}
+
+/// What keeps cert-manager from issuing the webhook's certificate.
+pub(super) fn missing_certificate(
+    config: &KataConfig,
+    observed: &Observed,
+    installation: &Installation,
+) -> Option<(&'static str, String)> {
+    let issuer = installation.issuer.as_ref()?;
+    if way(config, observed) == PeerPodAdmission::Policy || certificate_of(observed).is_some() {
+        return None;
+    }
+    let (kind, name) = (issuer.kind.name(), &issuer.name);
+    Some(if is_issuer_there(observed) {
+        let why = format!(
+            "{kind} {name} has issued no certificate with its authority (ca.crt) for the webhook: see Certificate {}",
+            names::WEBHOOK
+        );
+        ("CertificateMissing", why)
+    } else {
+        let why = format!(
+            "the webhook's certificate is to be issued by {kind} {name}, and cert-manager is not installed: install it, or unset WEBHOOK_ISSUER"
+        );
+        ("CertManagerMissing", why)
+    })
+}
+
+fn is_issuer_there(observed: &Observed) -> bool {
+    !observed.unserved.contains(&Kind::Certificate)
+}
+
+/// What the API server trusts now.
+fn registered_authority(observed: &Observed) -> Option<String> {
+    let key = ObjectKey::new(REGISTRATION.0, REGISTRATION.1);
+    let bundle = &observed.objects.get(&key)?["webhooks"][0]["clientConfig"]["caBundle"];
+    let bundle: ByteString = serde_json::from_value(bundle.clone()).ok()?;
+    String::from_utf8(bundle.0).ok()
 }
 
 /// Whether peer pods are changed as they are created.

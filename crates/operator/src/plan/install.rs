@@ -38,8 +38,8 @@ pub(super) fn plan(
     objects(config, observed, installation, problems.is_empty(), plan);
     problems.extend(config.spec.level().err().map(settings::Problem::LogLevel));
     problems.extend(settings::refused(observed));
-    admission::certificate(config, observed, now, plan);
-    admission::remove_unwanted(config, observed, plan);
+    admission::certificate(config, observed, installation, now, plan);
+    admission::remove_unwanted(config, observed, installation, plan);
     default_config(observed, installation, plan);
 
     let (wanted, invalid_selector) = match selection::selected(&config.spec, &observed.nodes) {
@@ -61,6 +61,7 @@ pub(super) fn plan(
         problems,
         states,
         invalid_selector,
+        missing_certificate: admission::missing_certificate(config, observed, installation),
         uninstalling: None,
     };
     status::say(config, &situation, observed, now, plan);

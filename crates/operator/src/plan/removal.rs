@@ -92,6 +92,7 @@ pub(super) fn plan(
         problems,
         states,
         invalid_selector: None,
+        missing_certificate: None,
         uninstalling: Some(uninstalling),
     };
     status::say(config, &situation, observed, now, plan);

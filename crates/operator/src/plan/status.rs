@@ -23,6 +23,8 @@ pub(super) struct Situation {
     pub(super) problems: Vec<Problem>,
     pub(super) states: BTreeMap<NodeName, NodeState>,
     pub(super) invalid_selector: Option<String>,
+    /// Its reason, and more.
+    pub(super) missing_certificate: Option<(&'static str, String)>,
     /// Absent while it is to be installed.
     pub(super) uninstalling: Option<Uninstalling>,
 }
@@ -254,6 +256,7 @@ fn ready(config: &KataConfig, situation: &Situation, nodes: &KataNodes, observed
     causes.extend(pool(observed));
     causes.extend(adaptors(nodes, observed));
     causes.extend(admission::problem(config, observed));
+    causes.extend(situation.missing_certificate.clone());
     if !admission::is_in_force(observed) {
         let why = failing(observed, Component::Webhook).unwrap_or("no pod of it is ready yet".into());
         causes.push(("WebhookNotReady", format!("pods are not changed yet: {why}")));

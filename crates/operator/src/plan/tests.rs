@@ -1,5 +1,6 @@
 //! Rules of the plan, one by one.
 
+mod certificates;
 mod policies;
 mod settings;
 

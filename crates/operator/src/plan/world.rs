@@ -315,6 +315,7 @@ pub(super) fn installation() -> Installation {
             node_runtime: "operator:1".to_owned(),
         },
         node_runtime: NodeRuntime::DaemonSet,
+        issuer: None,
         patience: Patience::default(),
     }
 }

@@ -32,6 +32,7 @@ fn start(lab: &Lab, runtime: &Runtime, provider: &FakeProvider, cluster_id: &str
                 node_runtime: image(),
             },
             node_runtime: NodeRuntime::Preinstalled,
+            issuer: None,
             patience: Patience {
                 adaptor: Duration::ZERO,
                 node: Duration::ZERO,
