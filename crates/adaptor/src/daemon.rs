@@ -216,6 +216,7 @@ async fn run(settings: Settings) -> Result<(), Fatal> {
         Question::Healthy | Question::Ready => Answer::Yes,
         Question::Metrics => Answer::Metrics(metrics.text(&figured.states(), waiting.count())),
     }));
+    tokio::spawn(pool.clone().keep_departing());
     tokio::spawn(warm::keep(pool, left));
     let scope = OwnerScope {
         cluster: settings.cluster_id,

@@ -2,7 +2,6 @@
 
 use std::{fs, os::unix::fs::DirBuilderExt, path::Path, path::PathBuf, sync::Arc};
 
-use peerpods_provider::LaunchToken;
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use serde::de::DeserializeOwned;
 
@@ -16,8 +15,8 @@ type Table = TableDefinition<'static, &'static str, &'static [u8]>;
 
 /// Sandbox id to [`Record`] in JSON.
 const SANDBOXES: Table = TableDefinition::new("sandboxes");
-/// Launch token to [`Member`] in JSON.
-const WARM: Table = TableDefinition::new("warm");
+/// [`Member::key`] to [`Member`] in JSON.
+const WARM: Table = TableDefinition::new("warm-vms");
 /// Namespace and name of an object that is to be let go to [`ObjectKey`] in JSON.
 const RELEASES: Table = TableDefinition::new("peer-pod-releases");
 /// The database's file in the journal's folder.
@@ -101,15 +100,15 @@ impl Journal {
     pub(crate) async fn put(&self, record: &Record) -> Result<(), JournalError> {
         let sandbox = record.plan.sandbox.clone();
         let claimed = match &record.state {
-            State::Claiming { warm, .. } => Some(warm.token.clone()),
+            State::Claiming { warm, .. } => Some(warm.instance.id.clone()),
             _ => None,
         };
         let json = zeroize::Zeroizing::new(serde_json::to_vec(record).expect("a record is plain data"));
         self.blocking(move |transaction| {
             let mut sandboxes = transaction.open_table(SANDBOXES)?;
             sandboxes.insert(sandbox.as_str(), json.as_slice())?;
-            if let Some(token) = &claimed {
-                transaction.open_table(WARM)?.remove(token.as_str())?;
+            if let Some(id) = &claimed {
+                transaction.open_table(WARM)?.remove(id.as_str())?;
             }
             Ok(())
         })
@@ -126,26 +125,33 @@ impl Journal {
         .await
     }
 
-    /// Writes the record of a warm VM; durable on return.
+    /// Writes the record of a launch of warm VMs; durable on return.
     pub(crate) async fn put_warm(&self, member: &Member) -> Result<(), JournalError> {
-        let token = member.token.clone();
-        let json = zeroize::Zeroizing::new(serde_json::to_vec(member).expect("a record is plain data"));
+        self.replace_warm(member, std::slice::from_ref(member)).await
+    }
+
+    /// Writes what became of the record `old`, in its place; durable on return.
+    pub(crate) async fn replace_warm(&self, old: &Member, new: &[Member]) -> Result<(), JournalError> {
+        let old = old.key().to_owned();
+        let json = |member| serde_json::to_vec(member).expect("a record is plain data");
+        let new: Vec<(String, zeroize::Zeroizing<Vec<u8>>)> = new
+            .iter()
+            .map(|member| (member.key().to_owned(), json(member).into()))
+            .collect();
         self.blocking(move |transaction| {
             let mut warm = transaction.open_table(WARM)?;
-            warm.insert(token.as_str(), json.as_slice())?;
+            warm.remove(old.as_str())?;
+            for (key, json) in &new {
+                warm.insert(key.as_str(), json.as_slice())?;
+            }
             Ok(())
         })
         .await
     }
 
-    /// Forgets a warm VM; durable on return.
-    pub(crate) async fn remove_warm(&self, token: &LaunchToken) -> Result<(), JournalError> {
-        let token = token.clone();
-        self.blocking(move |transaction| {
-            transaction.open_table(WARM)?.remove(token.as_str())?;
-            Ok(())
-        })
-        .await
+    /// Forgets a warm VM, or the launch of some; durable on return.
+    pub(crate) async fn remove_warm(&self, member: &Member) -> Result<(), JournalError> {
+        self.replace_warm(member, &[]).await
     }
 
     /// The objects of the cluster that are to be let go.

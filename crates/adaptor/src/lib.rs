@@ -14,6 +14,7 @@ mod host;
 mod journal;
 mod kubernetes;
 mod last_words;
+mod launch;
 mod metrics;
 mod peer_pods;
 mod provider;

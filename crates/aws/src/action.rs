@@ -66,8 +66,8 @@ impl Action {
             | Self::DescribeImages
             | Self::DescribeSnapshots => Category::Describe,
             Self::RunInstances => Category::Launch,
+            Self::CreateTags => Category::Tag,
             Self::TerminateInstances
-            | Self::CreateTags
             | Self::RegisterImage
             | Self::DeregisterImage
             | Self::CopyImage

@@ -17,6 +17,8 @@ pub(crate) enum Category {
     Describe,
     /// RunInstances: 5 at once and 2 a second.
     Launch,
+    /// Tags: 100 at once and 10 a second.
+    Tag,
     /// Other changes: 50 at once and 5 a second.
     Change,
     /// Blocks of snapshots: 1,000 a second.
@@ -24,13 +26,21 @@ pub(crate) enum Category {
 }
 
 impl Category {
-    const ALL: [Self; 4] = [Self::Describe, Self::Launch, Self::Change, Self::Blocks];
+    const ALL: [Self; 5] = [
+        Self::Describe,
+        Self::Launch,
+        Self::Tag,
+        Self::Change,
+        Self::Blocks,
+    ];
 
     fn rate(self, times: f64) -> Rate {
         let (burst, per_second) = match self {
             Self::Describe => (50.0, 10.0),
             // The bucket is small, and launches must not wait: other nodes' launches come at other times.
             Self::Launch => (5.0, 2.0),
+            // Each VM of a batch gets its pod's tags, all at about the same time.
+            Self::Tag => (50.0, 10.0),
             Self::Change => (25.0, 5.0),
             Self::Blocks => (500.0, 500.0),
         };

@@ -25,9 +25,9 @@ pub(crate) enum Progress {
     Doubtful { candidate: usize, asked: Instant },
     /// EC2 refused: there is no instance.
     Absent,
-    /// There is this instance, whether EC2 shows it yet or not.
+    /// There are these instances, whether EC2 shows them yet or not: one, or a batch.
     Launched {
-        instance: Instance,
+        instances: Vec<Instance>,
         owner: Owner,
         launched: Instant,
     },
@@ -97,10 +97,14 @@ impl Launches {
     /// The instance has ended.
     pub(crate) fn forget(&self, id: &InstanceId) {
         self.tokens().retain(|_, progress| {
-            let Ok(progress) = progress.try_lock() else {
+            let Ok(mut progress) = progress.try_lock() else {
                 return true;
             };
-            !matches!(&*progress, Progress::Launched { instance, .. } if instance.id == *id)
+            let Progress::Launched { instances, .. } = &mut *progress else {
+                return true;
+            };
+            instances.retain(|instance| instance.id != *id);
+            !instances.is_empty()
         });
     }
 
@@ -112,27 +116,29 @@ impl Launches {
 
     fn remembered(&self) -> Vec<Remembered> {
         let tokens = self.tokens();
-        let found = tokens.iter().filter_map(|(token, progress)| {
-            let progress = progress.try_lock().ok()?;
+        let mut found = Vec::new();
+        for (token, progress) in tokens.iter() {
+            let Ok(progress) = progress.try_lock() else {
+                continue;
+            };
             let Progress::Launched {
-                instance,
+                instances,
                 owner,
                 launched,
             } = &*progress
             else {
-                return None;
+                continue;
             };
-            let owned = OwnedInstance {
-                instance: instance.clone(),
-                token: token.clone(),
-                owner: owner.clone(),
-            };
-            Some(Remembered {
-                owned,
+            found.extend(instances.iter().map(|instance| Remembered {
+                owned: OwnedInstance {
+                    instance: instance.clone(),
+                    token: token.clone(),
+                    owner: owner.clone(),
+                },
                 launched: *launched,
-            })
-        });
-        found.collect()
+            }));
+        }
+        found
     }
 
     fn tokens(&self) -> MutexGuard<'_, BTreeMap<LaunchToken, Arc<AsyncMutex<Progress>>>> {

@@ -40,7 +40,7 @@ mod watch;
 mod worker;
 
 pub use actions::ACTIONS;
-pub use provider::AwsProvider;
+pub use provider::{AwsProvider, AwsReaper};
 pub use settings::{
     AwsArguments, AwsProviderSettings, ConfidentialVm, InstanceProfile, InvalidSetting, InvalidSettings,
     LaunchTemplate, Market, Tenancy,

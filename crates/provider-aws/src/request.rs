@@ -49,19 +49,20 @@ pub(crate) fn check_payload(payload: &[u8]) -> Result<(), ProviderError> {
     )))
 }
 
-/// The parameters of one launch. All that EC2 makes for it is tagged, and goes with it.
+/// The parameters of one launch of up to `count` instances. All that EC2 makes for it is tagged, and goes with it.
 pub(crate) fn run_instances(
     settings: &AwsProviderSettings,
     attachment: &Attachment,
     image: &Image,
     request: &LaunchRequest,
     candidate: &Candidate,
+    count: usize,
 ) -> Result<Parameters, ProviderError> {
     check_payload(&request.payload)?;
     let mut parameters = Parameters::new();
     parameters
         .set("MinCount", 1)
-        .set("MaxCount", 1)
+        .set("MaxCount", count)
         .set("ClientToken", &request.token)
         .set(
             "UserData",

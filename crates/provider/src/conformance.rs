@@ -68,6 +68,7 @@ pub async fn run_all(place: &dyn Place) {
     a_cancelled_claim_happened_or_did_not(place).await;
     what_does_not_live_cannot_be_claimed(place).await;
     equal_shapes_get_equal_kinds(place).await;
+    one_call_launches_one_batch(place).await;
 }
 
 /// Launching again with the same token finds the instance, also after a restart.
@@ -294,6 +295,52 @@ pub async fn the_pool_is_the_capacity(place: &dyn Place, pool: &AddressPool) {
     for instance in instances.iter().chain([&again]) {
         end(place, &instance.id).await;
     }
+}
+
+/// A token makes one batch, also after a restart; its instances wait without a pod, and a claim of one leaves the others.
+pub async fn one_call_launches_one_batch(place: &dyn Place) {
+    let provider = place.open();
+    let request = warm_request("batch");
+    let count = provider.batch_limit().min(3);
+    let mut launched = together(&*provider, &request, count).await;
+    assert_eq!(launched.len(), count);
+    let mut ids: Vec<InstanceId> = launched.iter().map(|instance| instance.id.clone()).collect();
+    for provider in [provider.clone(), place.open()] {
+        assert_eq!(together(&*provider, &request, count).await, launched);
+        let found = provider.find_all(&request.token).await;
+        let found = found.unwrap_or_else(|error| panic!("find all: {}", chain(&error)));
+        assert_eq!(sorted(found.into_iter().map(|instance| instance.id)), ids);
+        assert_eq!(sorted(listed(&*provider, "node-a").await), ids);
+    }
+    let claimed = launched.remove(0);
+    claim(&*provider, &claimed.id, &pod("of-batch"))
+        .await
+        .unwrap_or_else(|error| panic!("claim: {}", chain(&error)));
+    for other in &launched {
+        assert_eq!(assignment(&*place.open(), &other.id).await, Assignment::Warm);
+    }
+    end(place, &claimed.id).await;
+    ids.retain(|id| *id != claimed.id);
+    assert_eq!(sorted(listed(&*place.open(), "node-a").await), ids);
+    for other in &launched {
+        end(place, &other.id).await;
+    }
+    let found = provider.find_all(&request.token).await;
+    assert_eq!(found.unwrap_or_else(|error| panic!("find all: {error}")), []);
+}
+
+fn sorted(ids: impl IntoIterator<Item = InstanceId>) -> Vec<InstanceId> {
+    let mut ids: Vec<InstanceId> = ids.into_iter().collect();
+    ids.sort();
+    ids
+}
+
+/// A batch, in the order of its instances' names.
+async fn together(provider: &dyn Provider, request: &LaunchRequest, count: usize) -> Vec<Instance> {
+    let launched = provider.launch_together(request, count).await;
+    let mut launched = launched.unwrap_or_else(|error| panic!("launch together: {}", chain(&error)));
+    launched.sort_by(|left, right| left.id.cmp(&right.id));
+    launched
 }
 
 /// A claim shows in `list`, also after a restart; it can be repeated, and no other pod's succeeds after it.

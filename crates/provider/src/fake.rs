@@ -88,6 +88,7 @@ struct Cloud {
     launched: usize,
     addresses: Addresses,
     image: u32,
+    batch_limit: usize,
 }
 
 /// Where instances answer.
@@ -135,16 +136,30 @@ impl Cloud {
         self.instances.values().filter(|instance| instance.is_alive())
     }
 
-    fn of_token(&self, token: &LaunchToken) -> Option<&FakeInstance> {
-        self.instances
-            .values()
-            .find(|instance| instance.request.token == *token)
+    fn of_token(&self, token: &LaunchToken) -> impl Iterator<Item = &FakeInstance> {
+        let all = self.instances.values();
+        all.filter(move |instance| instance.request.token == *token)
     }
 
-    fn launch(&mut self, request: &LaunchRequest) -> Instance {
-        if let Some(existing) = self.of_token(&request.token) {
-            return existing.instance.clone();
+    fn living_of_token(&self, token: &LaunchToken) -> Vec<Instance> {
+        let living = self.of_token(token).filter(|found| found.is_alive());
+        living.map(|found| found.instance.clone()).collect()
+    }
+
+    fn launch(&mut self, request: &LaunchRequest, count: usize) -> Vec<Instance> {
+        let existing: Vec<Instance> = self
+            .of_token(&request.token)
+            .map(|found| found.instance.clone())
+            .collect();
+        if !existing.is_empty() {
+            return existing;
         }
+        (0..count.clamp(1, self.batch_limit.max(1)))
+            .map(|_| self.make(request))
+            .collect()
+    }
+
+    fn make(&mut self, request: &LaunchRequest) -> Instance {
         self.launched += 1;
         let host = u8::try_from(self.launched % 254 + 1).unwrap_or(1);
         let address = match self.addresses {
@@ -207,6 +222,11 @@ impl FakeProvider {
     /// Each later instance answers at a loopback address of its own, where a test's guest listens.
     pub fn answer_on_loopback(&self) {
         self.cloud().addresses = Addresses::Loopback;
+    }
+
+    /// From now on one call launches up to `limit` instances.
+    pub fn launch_in_batches(&self, limit: usize) {
+        self.cloud().batch_limit = limit;
     }
 
     /// The living instances.
@@ -308,7 +328,22 @@ impl FakeProvider {
 impl Provider for FakeProvider {
     async fn launch(&self, request: &LaunchRequest) -> Result<Instance, ProviderError> {
         self.perform(Call::Launch, request.token.as_str(), |cloud| {
-            cloud.launch(request)
+            cloud.launch(request, 1).remove(0)
+        })
+        .await
+    }
+
+    fn batch_limit(&self) -> usize {
+        self.cloud().batch_limit.max(1)
+    }
+
+    async fn launch_together(
+        &self,
+        request: &LaunchRequest,
+        count: usize,
+    ) -> Result<Vec<Instance>, ProviderError> {
+        self.perform(Call::Launch, request.token.as_str(), |cloud| {
+            cloud.launch(request, count)
         })
         .await
     }
@@ -324,13 +359,13 @@ impl Provider for FakeProvider {
     }
 
     async fn find(&self, token: &LaunchToken) -> Result<Option<Instance>, ProviderError> {
-        self.perform(Call::Find, token.as_str(), |cloud| {
-            cloud
-                .of_token(token)
-                .filter(|found| found.is_alive())
-                .map(|found| found.instance.clone())
-        })
-        .await
+        let found = self.find_all(token).await?;
+        Ok(found.into_iter().next())
+    }
+
+    async fn find_all(&self, token: &LaunchToken) -> Result<Vec<Instance>, ProviderError> {
+        self.perform(Call::Find, token.as_str(), |cloud| cloud.living_of_token(token))
+            .await
     }
 
     async fn describe(&self, id: &InstanceId) -> Result<InstanceStatus, ProviderError> {

@@ -3,6 +3,7 @@
 //! Guarantees that every provider gives, and that [`conformance`] checks:
 //! - [`Provider::launch`] is idempotent by [`LaunchToken`]: however often, however interrupted, at most
 //!   one instance ever exists for one token.
+//! - [`Provider::launch_together`] is, too: a token makes one batch, and no further instance joins that.
 //! - Ownership is recorded with the instance itself, atomically with its creation, so that
 //!   [`Provider::list`] finds every instance after any crash.
 //! - An instance launched as [`Assignment::Warm`] becomes one pod's by [`Provider::claim`], and nobody else's ever after.
@@ -31,6 +32,21 @@ pub trait Provider: Send + Sync + 'static {
     /// Cancelling the future leaves nothing that [`Provider::find`] would not show.
     async fn launch(&self, request: &LaunchRequest) -> Result<Instance, ProviderError>;
 
+    /// The most instances that one [`Provider::launch_together`] makes. Where it is 1 there is nothing to be gained by it.
+    fn batch_limit(&self) -> usize {
+        1
+    }
+
+    /// Launches up to `count` instances of [`Assignment::Warm`] with one call, or finds those launched for the token before.
+    /// All have the same payload; there are fewer than asked for where there is room for fewer, and never none.
+    async fn launch_together(
+        &self,
+        request: &LaunchRequest,
+        _count: usize,
+    ) -> Result<Vec<Instance>, ProviderError> {
+        Ok(vec![self.launch(request).await?])
+    }
+
     /// What kind of instance `shape` gets now.
     ///
     /// # Errors
@@ -45,6 +61,11 @@ pub trait Provider: Send + Sync + 'static {
 
     /// The living instance that was launched for `token`, if any.
     async fn find(&self, token: &LaunchToken) -> Result<Option<Instance>, ProviderError>;
+
+    /// All living instances that were launched for `token`: none is missing.
+    async fn find_all(&self, token: &LaunchToken) -> Result<Vec<Instance>, ProviderError> {
+        Ok(self.find(token).await?.into_iter().collect())
+    }
 
     /// Whether the instance still lives.
     async fn describe(&self, id: &InstanceId) -> Result<InstanceStatus, ProviderError>;
@@ -63,4 +84,25 @@ pub trait Provider: Send + Sync + 'static {
 
     /// The last lines that the instance wrote on its console: the cause of a failed boot, for a person.
     async fn console_tail(&self, id: &InstanceId) -> Option<String>;
+}
+
+/// What ends VMs that nobody else ended. Every provider can; one that can do nothing else needs less than a provider does.
+#[async_trait]
+pub trait Reaper: Send + Sync + 'static {
+    /// As [`Provider::terminate`].
+    async fn terminate(&self, id: &InstanceId) -> Result<(), ProviderError>;
+
+    /// As [`Provider::list`].
+    async fn list(&self, scope: &OwnerScope) -> Result<Vec<OwnedInstance>, ProviderError>;
+}
+
+#[async_trait]
+impl<P: Provider> Reaper for P {
+    async fn terminate(&self, id: &InstanceId) -> Result<(), ProviderError> {
+        Provider::terminate(self, id).await
+    }
+
+    async fn list(&self, scope: &OwnerScope) -> Result<Vec<OwnedInstance>, ProviderError> {
+        Provider::list(self, scope).await
+    }
 }

@@ -28,6 +28,10 @@ async fn the_fake_keeps_the_contract() {
     let fake = FakeProvider::new();
     conformance::run_all(&Fake(fake.clone())).await;
     assert_eq!(fake.instances(), []);
+    let fake = FakeProvider::new();
+    fake.launch_in_batches(50);
+    conformance::run_all(&Fake(fake.clone())).await;
+    assert_eq!(fake.instances(), []);
 }
 
 #[tokio::test(start_paused = true)]

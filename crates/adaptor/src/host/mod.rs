@@ -10,23 +10,24 @@ use peerpods_error::chain;
 use peerpods_proto::payload::{
     BootPayload, ForwarderConfig, GuestSettings, InstanceMetadata, ScratchEncryption,
 };
-use peerpods_provider::{Instance, LaunchRequest, LaunchToken, Provider, ProviderError};
+use peerpods_provider::{Instance, LaunchRequest, LaunchToken, Provider};
 use peerpods_tunnel::{
     channel::{self, Connection, ServerKeyPin},
     network::WorkerTunnel,
 };
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 pub(crate) use self::orphans::end_orphans;
 pub(crate) use self::pod_directory::PodDirectories;
 use crate::{
     agent::{self, Credentials},
+    launch::launch_within,
     peer_pods::{PeerPods, Shown},
     relay::Relay,
     retry::Pauses,
     sandbox::{Effects, Limits, Plan, Reason},
-    warm::{Pool, WarmVm},
+    warm::{Pool, Turn, WarmVm},
 };
 
 /// EC2's limit for a name tag is longer; this is what fits a host name.
@@ -57,6 +58,14 @@ pub(crate) struct Node {
 impl Effects for Node {
     fn take_warm(&self, plan: &Plan) -> Option<WarmVm> {
         self.pool.take(&plan.shape)
+    }
+
+    fn is_crowded(&self) -> bool {
+        self.pool.is_crowded()
+    }
+
+    async fn queue(&self, plan: &Plan) -> Result<Turn, Reason> {
+        self.pool.queue(&plan.shape).await
     }
 
     async fn claim(&self, plan: &Plan, warm: &WarmVm) -> Result<(), String> {
@@ -96,28 +105,9 @@ impl Effects for Node {
         self.directories.mark(&plan.sandbox, "start-vm");
         self.announce(plan).await;
         let request = self.request(plan, token)?;
-        let deadline = Instant::now() + self.limits.launch;
-        let mut pauses = Pauses::new(&self.limits);
-        loop {
-            let error = match timeout_at(deadline, self.provider.launch(&request)).await {
-                Ok(Ok(instance)) => {
-                    self.directories.mark(&plan.sandbox, "instance-launched");
-                    return Ok(instance);
-                }
-                Ok(Err(error)) if !error.retryable() || Instant::now() >= deadline => {
-                    return Err(refusal(&error));
-                }
-                Ok(Err(error)) => error,
-                Err(_) => {
-                    return Err(Reason::NotLaunched(format!(
-                        "no answer within {:?}",
-                        self.limits.launch
-                    )));
-                }
-            };
-            tracing::warn!(error = chain(&error), "the launch is tried again");
-            pauses.next(deadline).await;
-        }
+        let launched = launch_within(&self.limits, || self.provider.launch(&request)).await?;
+        self.directories.mark(&plan.sandbox, "instance-launched");
+        Ok(launched)
     }
 
     async fn join(&self, plan: &Plan, instance: &Instance) -> Result<ServerKeyPin, Reason> {
@@ -303,18 +293,6 @@ fn worker_tunnel(plan: &Plan, remote: std::net::IpAddr) -> WorkerTunnel {
         vni: plan.network.vxlan_id,
         port: plan.network.vxlan_port,
         remote,
-    }
-}
-
-fn refusal(error: &ProviderError) -> Reason {
-    match error {
-        ProviderError::InvalidRequest(_) | ProviderError::Denied { .. } => Reason::Refused(chain(error)),
-        ProviderError::Capacity(_) => Reason::NoCapacity(chain(error)),
-        ProviderError::Throttled { .. }
-        | ProviderError::Failed { .. }
-        | ProviderError::StillAlive(_)
-        | ProviderError::ClaimedByAnother { .. }
-        | ProviderError::Ended(_) => Reason::NotLaunched(chain(error)),
     }
 }
 

@@ -40,7 +40,7 @@ pub(crate) async fn end_orphans(node: &Node, sandboxes: &Sandboxes, scope: &Owne
         pauses.next_unbounded().await;
     };
     // Read after the list: what was launched meanwhile was recorded before.
-    let recorded = match sandboxes.recorded_tokens() {
+    let recorded = match sandboxes.recorded() {
         Ok(recorded) => recorded,
         Err(error) => {
             tracing::error!(error = chain(&error), "VMs without a record are not looked for");
@@ -49,7 +49,7 @@ pub(crate) async fn end_orphans(node: &Node, sandboxes: &Sandboxes, scope: &Owne
     };
     let kept = known(sandboxes);
     let has_record = |owned: &OwnedInstance| {
-        recorded.contains(&owned.token)
+        recorded.contains(owned)
             || match &owned.owner.assignment {
                 Assignment::Pod(pod) => kept.contains(&pod.sandbox),
                 Assignment::Warm => false,

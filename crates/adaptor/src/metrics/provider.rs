@@ -96,6 +96,19 @@ impl Provider for Measured {
         self.measure("launch", self.provider.launch(request)).await
     }
 
+    fn batch_limit(&self) -> usize {
+        self.provider.batch_limit()
+    }
+
+    async fn launch_together(
+        &self,
+        request: &LaunchRequest,
+        count: usize,
+    ) -> Result<Vec<Instance>, ProviderError> {
+        let launched = self.provider.launch_together(request, count);
+        self.measure("launch", launched).await
+    }
+
     fn kind(&self, shape: &Shape) -> Result<InstanceKind, ProviderError> {
         self.provider.kind(shape)
     }
@@ -106,6 +119,10 @@ impl Provider for Measured {
 
     async fn find(&self, token: &LaunchToken) -> Result<Option<Instance>, ProviderError> {
         self.measure("find", self.provider.find(token)).await
+    }
+
+    async fn find_all(&self, token: &LaunchToken) -> Result<Vec<Instance>, ProviderError> {
+        self.measure("find", self.provider.find_all(token)).await
     }
 
     async fn describe(&self, id: &InstanceId) -> Result<InstanceStatus, ProviderError> {

@@ -15,7 +15,7 @@ use super::{
     Effects, Plan, Reason, Record, State,
     state::{Effect, Event, step},
 };
-use crate::{journal::Journal, metrics::Metrics};
+use crate::{journal::Journal, metrics::Metrics, warm::Turn};
 
 /// Requests and answers that wait for their turn; a sandbox sees a handful in its whole life.
 const QUEUE: usize = 16;
@@ -59,6 +59,7 @@ impl Handle {
                 (State::Draining { reason, .. } | State::Gone { reason }, _) => return Err(reason),
                 (
                     State::Reserved { .. }
+                    | State::Queued { .. }
                     | State::Claiming { .. }
                     | State::Discarding { .. }
                     | State::Launching { .. }
@@ -163,7 +164,7 @@ impl Stopwatch {
         self.metrics.left(before, at - self.since);
         self.since = at;
         match now {
-            State::Claiming { .. } | State::Launching { .. } => {
+            State::Queued { .. } | State::Claiming { .. } | State::Launching { .. } => {
                 self.wanted = self.wanted.or(Some(at));
             }
             State::Ready { .. } => {
@@ -194,7 +195,10 @@ impl Driver {
         while !matches!(self.view.borrow().state, State::Gone { .. }) {
             tokio::select! {
                 Some(report) = reported.recv() => match report {
-                    Report::Done(event) => self.happen(event, &mut reported).await,
+                    Report::Done(event) => {
+                        let event = self.with_what_waits(event);
+                        self.happen(event, &mut reported).await;
+                    }
                     Report::Reachable => self.view.send_modify(|view| view.access = Access::Open),
                 },
                 Some(event) = mailbox.recv() => {
@@ -205,12 +209,17 @@ impl Driver {
         }
     }
 
-    /// A start finds out whether a VM waits for such a pod: the last moment at which none is taken in vain.
+    /// A start, or its turn, finds out whether a VM waits for such a pod: the last moment at which none is taken in vain.
     fn with_what_waits(&self, event: Event) -> Event {
         match (&self.view.borrow().state, event) {
-            (State::Reserved { .. }, Event::Start) => {
+            (State::Reserved { .. }, Event::Start) => match self.effects.take_warm(&self.plan) {
+                Some(warm) => Event::StartWith(warm),
+                None if self.effects.is_crowded() => Event::StartQueued,
+                None => Event::Start,
+            },
+            (State::Queued { .. }, Event::Offered) => {
                 let warm = self.effects.take_warm(&self.plan);
-                warm.map_or(Event::Start, Event::StartWith)
+                warm.map_or(Event::Offered, Event::StartWith)
             }
             (_, event) => event,
         }
@@ -286,6 +295,11 @@ async fn perform(
     effect: Effect,
 ) -> Event {
     match effect {
+        Effect::Queue => match effects.queue(plan).await {
+            Ok(Turn::Take) => Event::Offered,
+            Ok(Turn::Launch) => Event::Alone,
+            Err(reason) => Event::Failed(reason),
+        },
         Effect::Claim(warm) => match effects.claim(plan, &warm).await {
             Ok(()) => Event::Claimed(warm.instance),
             Err(cause) => {

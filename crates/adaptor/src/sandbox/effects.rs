@@ -7,7 +7,7 @@ use peerpods_provider::{Instance, LaunchToken};
 use peerpods_tunnel::channel::ServerKeyPin;
 
 use super::{Plan, Reason};
-use crate::warm::WarmVm;
+use crate::warm::{Turn, WarmVm};
 
 /// How long and how often a driver tries.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +41,12 @@ impl Default for Limits {
 pub(crate) trait Effects: Send + Sync + 'static {
     /// A VM that waits for a pod like this one, where there is one: it is the caller's from now on, who records that.
     fn take_warm(&self, plan: &Plan) -> Option<WarmVm>;
+
+    /// Whether so many pods want VMs now that those are launched together.
+    fn is_crowded(&self) -> bool;
+
+    /// Waits for the pod's turn; gives why there is none.
+    async fn queue(&self, plan: &Plan) -> Result<Turn, Reason>;
 
     /// Makes a warm VM the pod's; an error says why it is not to be had. Success where it was made so before.
     async fn claim(&self, plan: &Plan, warm: &WarmVm) -> Result<(), String>;

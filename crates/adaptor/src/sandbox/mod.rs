@@ -2,15 +2,21 @@
 //!
 //! ```text
 //! Reserved{token} ------------------------------> Launching{token} -> Booting{instance} -> Ready{instance}
-//!    |   \                                          ^     |            ^   |                 |
-//!    |    \-> Claiming{token, warm VM} --- claimed --|-----|-----------/    |                 |
-//!    |           | not to be had                    |     |                |                 |
-//!    |           v                                  |     |                |                 |
-//!    |        Discarding{token, warm VM} -- ended --/     |                |                 |
+//!    |   \   \                                      ^  ^  |            ^   |                 |
+//!    |    \   `-> Queued{token} ----- alone -------/   |  |            |   |                 |
+//!    |     \        | a VM waits                       |  |            |   |                 |
+//!    |      v       v                                  |  |            |   |                 |
+//!    |      Claiming{token, warm VM} --- claimed ------|--|------------/   |                 |
+//!    |           | not to be had                       |  |                |                 |
+//!    |           v                                     |  |                |                 |
+//!    |      Discarding{token, warm VM} -- ended -------/  |                |                 |
 //!    |___________|________________________________________|________________|_________________|
 //!                                      v
 //!                      Draining{token, instance?, reason} -> Gone{reason}
 //! ```
+//!
+//! A sandbox is queued where many start at once and the provider launches several VMs with one call; those are warm VMs until
+//! they are claimed.
 //!
 //! A warm VM belongs to the pool ([`crate::warm`]) until a sandbox's state holds it: its record moves from one to the other in
 //! one transaction of the journal. From there on it is this sandbox's or ends; the pool never sees it again.

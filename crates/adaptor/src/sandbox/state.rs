@@ -13,6 +13,8 @@ use crate::warm::WarmVm;
 pub(crate) enum State {
     /// The pod's network is known and the VM's name is chosen; nothing is launched.
     Reserved { token: LaunchToken },
+    /// It waits with other pods for VMs that are launched together; nothing is launched for its own token.
+    Queued { token: LaunchToken },
     /// A VM that waits is being made the pod's. The token is for the launch of another, where this one is not to be had.
     Claiming { token: LaunchToken, warm: WarmVm },
     /// The warm VM was not to be had, and is being ended.
@@ -42,8 +44,14 @@ pub(crate) enum State {
 pub(crate) enum Event {
     /// The shim wants the VM.
     Start,
-    /// It wants the VM, and the pool gave one for it: only a sandbox that is reserved is asked so.
+    /// It wants the VM, and others want some at this moment: only a sandbox that is reserved is asked so.
+    StartQueued,
+    /// The pool gave a VM for it: only a sandbox that is reserved or queued is asked so.
     StartWith(WarmVm),
+    /// Its turn has come, and the pool has a VM for it, unless another pod was faster.
+    Offered,
+    /// Its turn has come, and nobody waits with it any more.
+    Alone,
     /// The warm VM is the pod's.
     Claimed(Instance),
     /// The warm VM is not to be had.
@@ -71,6 +79,8 @@ pub(crate) enum Event {
 /// What is to be done, after the state that asks for it is durable. Each can be repeated and interrupted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
+    /// Wait with others: [`Event::Offered`], [`Event::Alone`] or [`Event::Failed`].
+    Queue,
     /// Give the warm VM the pod: [`Event::Claimed`] or [`Event::Unclaimed`].
     Claim(WarmVm),
     /// End the warm VM: [`Event::Discarded`].
@@ -87,8 +97,9 @@ pub(crate) enum Effect {
 }
 
 /// The keys of the states in which a sandbox can be seen.
-pub(crate) const STATE_KEYS: [&str; 7] = [
+pub(crate) const STATE_KEYS: [&str; 8] = [
     "reserved",
+    "queued",
     "claiming",
     "discarding",
     "launching",
@@ -102,6 +113,7 @@ impl State {
     pub(crate) fn key(&self) -> &'static str {
         match self {
             Self::Reserved { .. } => "reserved",
+            Self::Queued { .. } => "queued",
             Self::Claiming { .. } => "claiming",
             Self::Discarding { .. } => "discarding",
             Self::Launching { .. } => "launching",
@@ -116,6 +128,7 @@ impl State {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Reserved { .. } => "reserved",
+            Self::Queued { .. } => "waiting for its turn",
             Self::Claiming { .. } => "being claimed",
             Self::Discarding { .. } => "being replaced",
             Self::Launching { .. } => "being launched",
@@ -129,10 +142,12 @@ impl State {
     /// Token and instance of a VM that may live.
     pub(crate) fn vm(&self) -> Option<(&LaunchToken, Option<&Instance>)> {
         match self {
-            Self::Reserved { token } | Self::Launching { token } => Some((token, None)),
-            // Nothing was launched for the sandbox's own token.
-            Self::Claiming { warm, .. } | Self::Discarding { warm, .. } => {
-                Some((&warm.token, Some(&warm.instance)))
+            Self::Reserved { token } | Self::Queued { token } | Self::Launching { token } => {
+                Some((token, None))
+            }
+            // Nothing was launched for the sandbox's own token; the warm VM's may be that of other pods' VMs, too.
+            Self::Claiming { token, warm } | Self::Discarding { token, warm } => {
+                Some((token, Some(&warm.instance)))
             }
             Self::Booting { token, instance } | Self::Ready { token, instance, .. } => {
                 Some((token, Some(instance)))
@@ -149,9 +164,12 @@ impl State {
 pub(crate) fn step(state: State, event: Event) -> (State, Option<Effect>) {
     match (state, event) {
         (State::Reserved { token }, Event::Start) => launch(token),
-        (State::Reserved { token }, Event::StartWith(warm)) => claim(token, warm),
-        (State::Claiming { warm, .. }, Event::Claimed(claimed)) if claimed == warm.instance => {
-            boot(warm.token, warm.instance)
+        (State::Reserved { token }, Event::StartQueued) => queue(token),
+        (State::Reserved { token } | State::Queued { token }, Event::StartWith(warm)) => claim(token, warm),
+        (State::Queued { token }, Event::Offered) => queue(token),
+        (State::Queued { token }, Event::Alone) => launch(token),
+        (State::Claiming { token, warm }, Event::Claimed(claimed)) if claimed == warm.instance => {
+            boot(token, warm.instance)
         }
         (State::Claiming { token, warm }, Event::Unclaimed(refused)) if refused == warm.instance => {
             discard(token, warm)
@@ -179,6 +197,7 @@ pub(crate) fn step(state: State, event: Event) -> (State, Option<Effect>) {
             },
             Event::Launched(instance),
         ) => drain(token, Some(instance), reason),
+        (State::Queued { token }, Event::Replayed) => queue(token),
         (State::Claiming { token, warm }, Event::Replayed) => claim(token, warm),
         (State::Discarding { token, warm }, Event::Replayed) => discard(token, warm),
         (State::Launching { token }, Event::Replayed) => launch(token),
@@ -206,13 +225,17 @@ pub(crate) fn step(state: State, event: Event) -> (State, Option<Effect>) {
         },
         (
             state @ (State::Reserved { .. }
+            | State::Queued { .. }
             | State::Claiming { .. }
             | State::Discarding { .. }
             | State::Launching { .. }
             | State::Booting { .. }
             | State::Ready { .. }),
             Event::Start
+            | Event::StartQueued
             | Event::StartWith(_)
+            | Event::Offered
+            | Event::Alone
             | Event::Claimed(_)
             | Event::Unclaimed(_)
             | Event::Discarded(_)
@@ -222,6 +245,10 @@ pub(crate) fn step(state: State, event: Event) -> (State, Option<Effect>) {
             | Event::Replayed,
         ) => (state, None),
     }
+}
+
+fn queue(token: LaunchToken) -> (State, Option<Effect>) {
+    (State::Queued { token }, Some(Effect::Queue))
 }
 
 fn claim(token: LaunchToken, warm: WarmVm) -> (State, Option<Effect>) {

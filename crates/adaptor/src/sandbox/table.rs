@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use peerpods_provider::LaunchToken;
+use peerpods_provider::{InstanceId, LaunchToken, OwnedInstance};
 use serde::{Deserialize, Serialize};
 use tracing::Instrument;
 
@@ -44,6 +44,20 @@ pub(crate) enum TableError {
     Journal(#[from] JournalError),
     #[error("{0}")]
     NoVm(Reason),
+}
+
+/// By what a VM is found in the journal.
+#[derive(Debug, Default)]
+pub(crate) struct RecordedVms {
+    /// Of launches whose instances may not be known.
+    tokens: BTreeSet<LaunchToken>,
+    instances: BTreeSet<InstanceId>,
+}
+
+impl RecordedVms {
+    pub(crate) fn contains(&self, owned: &OwnedInstance) -> bool {
+        self.tokens.contains(&owned.token) || self.instances.contains(&owned.instance.id)
+    }
 }
 
 /// The node's sandboxes. A clone is the same table.
@@ -126,14 +140,23 @@ impl Sandboxes {
         driven.collect()
     }
 
-    /// The tokens of all VMs that the journal knows of: sandboxes' and those that wait for one.
-    pub(crate) fn recorded_tokens(&self) -> Result<BTreeSet<LaunchToken>, JournalError> {
+    /// All VMs that the journal knows of: sandboxes' and those that wait for one.
+    pub(crate) fn recorded(&self) -> Result<RecordedVms, JournalError> {
         let contents = self.journal.read()?;
-        let driven = contents.sandboxes.iter().filter_map(|record| record.state.vm());
-        let tokens = driven.map(|(token, _)| token.clone());
-        Ok(tokens
-            .chain(contents.warm.into_iter().map(|member| member.token))
-            .collect())
+        let mut recorded = RecordedVms::default();
+        for (token, instance) in contents.sandboxes.iter().filter_map(|record| record.state.vm()) {
+            recorded.tokens.insert(token.clone());
+            recorded
+                .instances
+                .extend(instance.map(|instance| instance.id.clone()));
+        }
+        for member in contents.warm {
+            match member.instance() {
+                Some(instance) => recorded.instances.insert(instance.id.clone()),
+                None => recorded.tokens.insert(member.token),
+            };
+        }
+        Ok(recorded)
     }
 
     /// The sandbox's plan, where it exists.

@@ -5,13 +5,17 @@ use std::{collections::BTreeMap, time::Duration};
 use peerpods_error::chain;
 use peerpods_proto::payload::WarmPayload;
 use peerpods_provider::{Assignment, Instance, LaunchRequest, Owner, Shape};
-use peerpods_tunnel::channel::{ClientIdentity, ServerKeyPin, join};
-use tokio::time::{sleep, timeout};
+use peerpods_tunnel::channel::{ClientIdentity, join};
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 use zeroize::Zeroizing;
 
-use super::{Member, Pool, member::MemberState};
+use super::{Member, Pool, member::MemberState, pool::Kept};
 use crate::{
     agent::{self, Credentials},
+    journal::JournalError,
     retry::Pauses,
     sandbox::{Reason, attempt_now, launch_token},
 };
@@ -27,26 +31,24 @@ const RENEWALS_PER_LEASE: u32 = 4;
 /// After this many words without an answer a member counts as dead.
 const SILENCE_LIMIT: u32 = 3;
 
-/// Takes up the members that the journal has `left`, and keeps the pool full from then on. Returns where its size is 0, once
-/// nothing is left of it.
+/// Takes up the members that the journal has `left`, and keeps the pool full from then on. Returns where nothing is ever in
+/// it, once nothing is left of it.
 pub(crate) async fn keep(pool: Pool, left: Vec<Member>) {
-    for member in left {
-        pool.take_up(member).await;
-    }
+    pool.take_up(left).await;
     let mut pauses = Pauses::new(&pool.settings.limits);
     let mut was_full = false;
     loop {
         while let Some((member, reason)) = pool.next_dismissed() {
-            tracing::info!(instance = member.instance_name(), reason, "a warm VM is ended");
+            tracing::info!(instance = member.key(), reason, "a warm VM is ended");
             pool.end(&member).await;
         }
-        let missing = pool.settings.size.saturating_sub(pool.count());
+        let missing = pool.settings.size.saturating_sub(pool.spares());
         if missing == 0 {
-            if pool.settings.size == 0 {
+            if pool.settings.size == 0 && pool.provider.batch_limit() == 1 {
                 return;
             }
-            if !was_full {
-                tracing::info!("the pool of warm VMs is full: {} wait", pool.count());
+            if !was_full && pool.settings.size > 0 {
+                tracing::info!("the pool of warm VMs is full: {} wait", pool.spares());
             }
             was_full = true;
             pool.until_something_changes().await;
@@ -67,17 +69,21 @@ pub(crate) async fn keep(pool: Pool, left: Vec<Member>) {
 }
 
 impl Pool {
-    /// Goes on with a member of an earlier run, or ends it.
-    async fn take_up(&self, member: Member) {
+    /// Goes on with members of an earlier run, and ends those whose launch was interrupted, or that are not wanted any more.
+    async fn take_up(&self, left: Vec<Member>) {
         let current = self.provider.kind(&Shape::default());
-        let is_current = current.is_ok_and(|kind| kind == member.kind)
-            && member.scratch_encryption == self.settings.scratch_encryption;
-        if is_current && self.count() < self.settings.size && member.warm_vm().is_some() {
-            self.admit(member);
-        } else {
-            // One whose launch was interrupted, or that is not wanted any more.
-            self.end(&member).await;
+        let mut ends = JoinSet::new();
+        for member in left {
+            let is_current = current.as_ref().is_ok_and(|kind| *kind == member.kind)
+                && member.scratch_encryption == self.settings.scratch_encryption;
+            if is_current && self.spares() < self.settings.size && member.warm_vm().is_some() {
+                self.admit(member, Kept::Spare);
+            } else {
+                let pool = self.clone();
+                ends.spawn(async move { pool.end(&member).await });
+            }
         }
+        ends.join_all().await;
     }
 
     async fn until_something_changes(&self) {
@@ -85,39 +91,34 @@ impl Pool {
             () = self.changed.notified() => {}
             () = sleep(LOOK_INTERVAL) => {}
         }
-        for token in self.outdated() {
-            self.dismiss(&token, "VMs are of another kind now".to_owned());
+        for (id, why) in self.useless() {
+            self.dismiss(&id, why);
         }
     }
 
     /// Brings one more VM to where it waits; a failure leaves nothing of it.
     async fn launch_one(&self) -> Result<(), Reason> {
-        let mut member = self.new_member()?;
-        let recorded = |error: crate::journal::JournalError| Reason::NotLaunched(chain(&error));
-        self.journal.put_warm(&member).await.map_err(recorded)?;
-        let brought_up = match self.bring_up(&member).await {
-            Ok((instance, server_key)) => {
-                member.state = MemberState::Waiting { instance, server_key };
-                self.journal.put_warm(&member).await.map_err(recorded)
+        let launching = self.new_member(&Shape::default())?;
+        self.journal.put_warm(&launching).await.map_err(unrecorded)?;
+        match self.bring_up(&launching).await {
+            Ok(waiting) => {
+                self.admit(waiting, Kept::Spare);
+                Ok(())
             }
-            Err(reason) => Err(reason),
-        };
-        match brought_up {
-            Ok(()) => self.admit(member),
-            Err(_) => self.end(&member).await,
+            Err(reason) => {
+                self.end(&launching).await;
+                Err(reason)
+            }
         }
-        brought_up
     }
 
-    fn new_member(&self) -> Result<Member, Reason> {
+    /// The record of a launch that is about to be asked for.
+    pub(super) fn new_member(&self, shape: &Shape) -> Result<Member, Reason> {
         let failed = |cause: &dyn std::error::Error| Reason::NotLaunched(chain(cause));
         let settings = &self.settings;
         Ok(Member {
             token: launch_token(&settings.cluster, &settings.node, "warm", attempt_now()),
-            kind: self
-                .provider
-                .kind(&Shape::default())
-                .map_err(|error| failed(&error))?,
+            kind: self.provider.kind(shape).map_err(|error| failed(&error))?,
             scratch_encryption: settings.scratch_encryption,
             identity: ClientIdentity::issue("without a pod").map_err(|error| failed(&error))?,
             join_secret: agent::new_join_secret()
@@ -126,24 +127,37 @@ impl Pool {
         })
     }
 
-    async fn bring_up(&self, member: &Member) -> Result<(Instance, ServerKeyPin), Reason> {
-        let request = self.request(member)?;
+    async fn bring_up(&self, launching: &Member) -> Result<Member, Reason> {
+        let request = self.request(launching, Shape::default())?;
         let limits = &self.settings.limits;
         let launched = timeout(limits.launch, self.provider.launch(&request)).await;
         let instance = launched
             .map_err(|_| Reason::NotLaunched(format!("no answer within {:?}", limits.launch)))?
             .map_err(|error| Reason::NotLaunched(chain(&error)))?;
-        let credentials = Credentials {
-            identity: &member.identity,
-            join_secret: &member.join_secret,
-        };
-        let port = self.settings.agent_port;
-        let met = agent::await_join(self.provider.as_ref(), &instance, port, credentials, limits.boot);
-        let server_key = met.await?;
-        Ok((instance, server_key))
+        let waiting = self.meet(launching, instance).await?;
+        let recorded = self
+            .journal
+            .replace_warm(launching, std::slice::from_ref(&waiting));
+        recorded.await.map_err(unrecorded)?;
+        Ok(waiting)
     }
 
-    fn request(&self, member: &Member) -> Result<LaunchRequest, Reason> {
+    /// Waits for the guest of an instance; gives the record of a member that waits.
+    pub(super) async fn meet(&self, launched: &Member, instance: Instance) -> Result<Member, Reason> {
+        let credentials = Credentials {
+            identity: &launched.identity,
+            join_secret: &launched.join_secret,
+        };
+        let (port, limit) = (self.settings.agent_port, self.settings.limits.boot);
+        let met = agent::await_join(self.provider.as_ref(), &instance, port, credentials, limit);
+        let server_key = met.await?;
+        Ok(Member {
+            state: MemberState::Waiting { instance, server_key },
+            ..launched.clone()
+        })
+    }
+
+    pub(super) fn request(&self, member: &Member, shape: Shape) -> Result<LaunchRequest, Reason> {
         let payload = WarmPayload {
             client_ca: member.identity.authority_pem.clone(),
             join_secret: member.join_secret.clone(),
@@ -160,19 +174,22 @@ impl Pool {
                 node: self.settings.node.clone(),
                 assignment: Assignment::Warm,
             },
-            shape: Shape::default(),
+            shape,
             name: "podvm-warm".to_owned(),
             tags: BTreeMap::new(),
             payload: Zeroizing::new(rendered.as_bytes().to_vec()),
         })
     }
 
-    /// Lets pods take the member, and watches it.
-    fn admit(&self, member: Member) {
+    /// Lets pods take a member that waits, and watches it.
+    pub(super) fn admit(&self, member: Member, kept: Kept) {
+        let Some(id) = member.instance().map(|instance| instance.id.clone()) else {
+            return;
+        };
         let (pool, watched) = (self.clone(), member.clone());
-        self.add(member, async move {
+        self.add(id.clone(), member, kept, async move {
             if let Some(reason) = pool.until_useless(&watched).await {
-                pool.dismiss(&watched.token, reason);
+                pool.dismiss(&id, &reason);
             }
         });
     }
@@ -201,7 +218,7 @@ impl Pool {
     }
 
     /// Ends whatever lives of a member, and forgets it; returns when nothing is left.
-    async fn end(&self, member: &Member) {
+    pub(super) async fn end(&self, member: &Member) {
         let mut pauses = Pauses::new(&self.settings.limits);
         while let Err(error) = self.try_end(member).await {
             tracing::warn!(token = %member.token, error, "a warm VM's end is tried again");
@@ -210,23 +227,24 @@ impl Pool {
     }
 
     async fn try_end(&self, member: &Member) -> Result<(), String> {
-        let found = self.provider.find(&member.token).await;
-        let found = found.map_err(|error| chain(&error))?.map(|instance| instance.id);
-        // One that has ended is not found any more, and yet may have left something.
-        let waited = member.warm_vm().map(|warm| warm.instance.id);
-        for id in found.iter().chain(&waited) {
-            self.provider.terminate(id).await.map_err(|error| chain(&error))?;
+        let instances = match member.instance() {
+            Some(instance) => vec![instance.clone()],
+            // Nobody has any of them: a launch's record is replaced by its instances' before one is given away.
+            None => {
+                let found = self.provider.find_all(&member.token).await;
+                found.map_err(|error| chain(&error))?
+            }
+        };
+        for instance in instances {
+            let ended = self.provider.terminate(&instance.id).await;
+            ended.map_err(|error| chain(&error))?;
         }
-        self.journal
-            .remove_warm(&member.token)
-            .await
-            .map_err(|error| chain(&error))
+        let forgotten = self.journal.remove_warm(member).await;
+        forgotten.map_err(|error| chain(&error))
     }
 }
 
-impl Member {
-    fn instance_name(&self) -> String {
-        self.warm_vm()
-            .map_or_else(|| "none".to_owned(), |warm| warm.instance.id.to_string())
-    }
+/// For use with `map_err`.
+pub(super) fn unrecorded(error: JournalError) -> Reason {
+    Reason::NotLaunched(chain(&error))
 }

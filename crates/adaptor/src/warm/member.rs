@@ -13,12 +13,14 @@ use crate::agent;
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct Member {
+    /// Of its launch, which others may have been launched with.
     pub(crate) token: LaunchToken,
     /// What it was launched as: of no use to pods that would get another kind.
     pub(crate) kind: InstanceKind,
     /// How it was told to protect its scratch disk, which it does before it has a pod: of no use where another way is set.
     #[serde(default)]
     pub(crate) scratch_encryption: ScratchEncryption,
+    /// Of its launch, as the join secret.
     pub(crate) identity: ClientIdentity,
     pub(crate) join_secret: JoinSecret,
     pub(crate) state: MemberState,
@@ -28,8 +30,10 @@ pub(crate) struct Member {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "kebab-case")]
 pub(crate) enum MemberState {
-    /// The provider was or will be asked for it; an instance may exist.
+    /// The provider was or will be asked for it, or for several; instances may exist.
     Launching,
+    /// It exists, one of several that were launched together; its guest is awaited.
+    Booting { instance: Instance },
     /// Its guest proved itself, and waits.
     Waiting {
         instance: Instance,
@@ -41,7 +45,6 @@ pub(crate) enum MemberState {
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct WarmVm {
-    pub(crate) token: LaunchToken,
     pub(crate) instance: Instance,
     pub(crate) server_key: ServerKeyPin,
     pub(crate) identity: ClientIdentity,
@@ -51,19 +54,31 @@ impl fmt::Debug for WarmVm {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("WarmVm")
-            .field("token", &self.token)
             .field("instance", &self.instance.id)
             .finish_non_exhaustive()
     }
 }
 
 impl Member {
+    /// Its record's name: the launch token says which launch it is, until there are instances.
+    pub(crate) fn key(&self) -> &str {
+        self.instance()
+            .map_or(self.token.as_str(), |instance| instance.id.as_str())
+    }
+
+    /// The instance, where it is known.
+    pub(crate) fn instance(&self) -> Option<&Instance> {
+        match &self.state {
+            MemberState::Launching => None,
+            MemberState::Booting { instance } | MemberState::Waiting { instance, .. } => Some(instance),
+        }
+    }
+
     /// The VM, where it waits.
     pub(crate) fn warm_vm(&self) -> Option<WarmVm> {
         match &self.state {
-            MemberState::Launching => None,
+            MemberState::Launching | MemberState::Booting { .. } => None,
             MemberState::Waiting { instance, server_key } => Some(WarmVm {
-                token: self.token.clone(),
                 instance: instance.clone(),
                 server_key: *server_key,
                 identity: self.identity.clone(),

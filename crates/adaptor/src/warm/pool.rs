@@ -7,10 +7,10 @@ use std::{
 };
 
 use peerpods_proto::payload::ScratchEncryption;
-use peerpods_provider::{LaunchToken, Provider, Shape};
-use tokio::{sync::Notify, task::JoinHandle};
+use peerpods_provider::{InstanceId, Provider, Shape};
+use tokio::{sync::Notify, task::JoinHandle, time::Instant};
 
-use super::{Member, WarmVm};
+use super::{Member, WarmVm, together::Queue};
 use crate::{journal::Journal, sandbox::Limits};
 
 /// How many VMs to keep, and what they are told.
@@ -33,16 +33,27 @@ pub(crate) struct Pool {
     pub(super) provider: Arc<dyn Provider>,
     pub(super) journal: Journal,
     pub(super) settings: Arc<PoolSettings>,
-    members: Arc<Mutex<BTreeMap<LaunchToken, Entry>>>,
+    members: Arc<Mutex<BTreeMap<InstanceId, Entry>>>,
     /// A member was taken, or is of no use any more.
     pub(super) changed: Arc<Notify>,
+    pub(super) queue: Arc<Queue>,
 }
 
 struct Entry {
     member: Member,
     use_: Use,
+    kept: Kept,
     /// Watches that the VM lives, and keeps its lease.
     _watch: Watch,
+}
+
+/// For whom a member waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kept {
+    /// For whoever comes.
+    Spare,
+    /// For the pods that it was launched for together with others, until then.
+    ForQueue { until: Instant },
 }
 
 /// What a member is good for.
@@ -70,6 +81,7 @@ impl Pool {
             settings: Arc::new(settings),
             members: Arc::default(),
             changed: Arc::default(),
+            queue: Arc::default(),
         }
     }
 
@@ -82,11 +94,11 @@ impl Pool {
         }
         // What has no kind is refused with its reason where it is launched.
         let kind = self.provider.kind(shape).ok()?;
-        let (token, warm) = members.iter().find_map(|(token, entry)| match entry.use_ {
-            Use::Any if entry.member.kind == kind => Some((token.clone(), entry.member.warm_vm()?)),
+        let warm = members.values().find_map(|entry| match entry.use_ {
+            Use::Any if entry.member.kind == kind => entry.member.warm_vm(),
             Use::Any | Use::None(_) => None,
         })?;
-        members.remove(&token);
+        members.remove(&warm.instance.id);
         self.changed.notify_one();
         Some(warm)
     }
@@ -96,22 +108,34 @@ impl Pool {
         self.members().len()
     }
 
+    /// How many of them are kept for whoever comes.
+    pub(super) fn spares(&self) -> usize {
+        let members = self.members();
+        members.values().filter(|entry| entry.kept == Kept::Spare).count()
+    }
+
     /// Adds a member that waits, with the task that watches it.
-    pub(super) fn add(&self, member: Member, watch: impl Future<Output = ()> + Send + 'static) {
-        let token = member.token.clone();
+    pub(super) fn add(
+        &self,
+        id: InstanceId,
+        member: Member,
+        kept: Kept,
+        watch: impl Future<Output = ()> + Send + 'static,
+    ) {
         let mut members = self.members();
         let entry = Entry {
             member,
             use_: Use::Any,
+            kept,
             _watch: Watch(tokio::spawn(watch)),
         };
-        members.insert(token, entry);
+        members.insert(id, entry);
     }
 
     /// Nobody can take the member from now on. One that was taken before is not the pool's to dismiss.
-    pub(super) fn dismiss(&self, token: &LaunchToken, reason: String) {
-        if let Some(entry) = self.members().get_mut(token) {
-            entry.use_ = Use::None(reason);
+    pub(super) fn dismiss(&self, id: &InstanceId, reason: &str) {
+        if let Some(entry) = self.members().get_mut(id) {
+            entry.use_ = Use::None(reason.to_owned());
             self.changed.notify_one();
         }
     }
@@ -119,11 +143,11 @@ impl Pool {
     /// A member that is to be ended, out of the pool, and why.
     pub(super) fn next_dismissed(&self) -> Option<(Member, String)> {
         let mut members = self.members();
-        let token = members.iter().find_map(|(token, entry)| match entry.use_ {
-            Use::None(_) => Some(token.clone()),
+        let id = members.iter().find_map(|(id, entry)| match entry.use_ {
+            Use::None(_) => Some(id.clone()),
             Use::Any => None,
         })?;
-        match members.remove(&token)? {
+        match members.remove(&id)? {
             Entry {
                 member,
                 use_: Use::None(reason),
@@ -133,17 +157,24 @@ impl Pool {
         }
     }
 
-    /// Members of another kind than VMs are now.
-    pub(super) fn outdated(&self) -> Vec<LaunchToken> {
-        let Ok(kind) = self.provider.kind(&Shape::default()) else {
-            return Vec::new();
-        };
+    /// Members that nobody is to take any more, and why: of another kind than VMs are now, or launched for pods that did
+    /// not come for them.
+    pub(super) fn useless(&self) -> Vec<(InstanceId, &'static str)> {
+        let current = self.provider.kind(&Shape::default());
+        let now = Instant::now();
         let members = self.members();
-        let other = members.iter().filter(|(_, entry)| entry.member.kind != kind);
-        other.map(|(token, _)| token.clone()).collect()
+        let useless = members.iter().filter_map(|(id, entry)| {
+            let why = match (entry.kept, &current) {
+                (Kept::Spare, Ok(kind)) if entry.member.kind != *kind => "VMs are of another kind now",
+                (Kept::ForQueue { until }, _) if now >= until => "no pod came for it",
+                (Kept::Spare | Kept::ForQueue { .. }, _) => return None,
+            };
+            Some((id.clone(), why))
+        });
+        useless.collect()
     }
 
-    fn members(&self) -> MutexGuard<'_, BTreeMap<LaunchToken, Entry>> {
+    fn members(&self) -> MutexGuard<'_, BTreeMap<InstanceId, Entry>> {
         self.members
             .lock()
             .expect("nothing panics while it holds the members")

@@ -1,8 +1,11 @@
 //! One launch, through all types and subnets that may have room.
 
-use peerpods_aws::{Action, AwsError, RefusalKind};
-use peerpods_provider::{Instance, LaunchRequest, ProviderError, Shape};
-use tokio::time::{Instant, sleep};
+use peerpods_aws::{Action, AwsError, Parameters, RefusalKind};
+use peerpods_provider::{Assignment, Instance, LaunchRequest, ProviderError, Shape};
+use tokio::{
+    sync::OwnedMutexGuard,
+    time::{Instant, sleep},
+};
 
 use super::Place;
 use crate::{
@@ -63,20 +66,25 @@ impl Place {
         }
     }
 
-    pub(super) async fn launch(&self, request: &LaunchRequest) -> Result<Instance, ProviderError> {
+    pub(super) async fn launch(
+        &self,
+        request: &LaunchRequest,
+        count: usize,
+        mut progress: OwnedMutexGuard<Progress>,
+    ) -> Result<Vec<Instance>, ProviderError> {
         let image = match &request.shape.image {
             None => self.image.clone(),
-            Some(id) => self.images.get(&self.ec2, id).await?,
+            Some(id) => self.images.get(&self.account.ec2, id).await?,
         };
         let candidates = self.candidates(&request.shape, &image)?;
-        let mut progress = self.launches.of(&request.token).await;
         let first = match &*progress {
-            Progress::Launched { instance, .. } => return Ok(instance.clone()),
+            Progress::Launched { instances, .. } => return Ok(instances.clone()),
             Progress::Doubtful { candidate, .. } => (*candidate).min(candidates.len() - 1),
             Progress::Absent => 0,
             // A client token counts in one zone. What a process before this one launched in another must be seen.
             Progress::Unseen if self.attachment.subnets.len() > 1 => {
-                if let Some(found) = self.find(&request.token, &progress).await? {
+                let found = self.account.find_all(&request.token, &progress).await?;
+                if !found.is_empty() {
                     return Ok(found);
                 }
                 0
@@ -85,11 +93,21 @@ impl Place {
         };
         let mut full = Vec::new();
         for (number, candidate) in candidates.iter().enumerate().skip(first) {
-            match self
-                .try_candidate(request, &image, candidate, number, &mut progress)
-                .await?
-            {
-                Outcome::Launched(instance) => return Ok(instance),
+            let parameters = request::run_instances(
+                &self.settings,
+                &self.attachment,
+                &image,
+                request,
+                candidate,
+                count,
+            )?;
+            let tried = Tried {
+                request,
+                candidate,
+                number,
+            };
+            match self.try_candidate(tried, &parameters, &mut progress).await? {
+                Outcome::Launched(instances) => return Ok(instances),
                 Outcome::NoRoom(message) => full.push(message),
             }
         }
@@ -99,28 +117,31 @@ impl Place {
     /// Makes the call for one candidate. `progress` says afterwards what is known, whatever the outcome.
     async fn try_candidate(
         &self,
-        request: &LaunchRequest,
-        image: &Image,
-        candidate: &Candidate,
-        number: usize,
+        tried: Tried<'_>,
+        parameters: &Parameters,
         progress: &mut Progress,
     ) -> Result<Outcome, ProviderError> {
-        let parameters = request::run_instances(&self.settings, &self.attachment, image, request, candidate)?;
+        let Tried {
+            request,
+            candidate,
+            number,
+        } = tried;
         let was_doubtful = matches!(progress, Progress::Doubtful { .. });
         let asked = Instant::now();
         *progress = Progress::Doubtful {
             candidate: number,
             asked,
         };
-        let answer = self.ec2.call::<Launched>(Action::RunInstances, &parameters).await;
+        let answer = self
+            .account
+            .ec2
+            .call::<Launched>(Action::RunInstances, parameters)
+            .await;
         let error = match answer {
             Ok(answer) => {
-                let view = answer.instances_set.items.into_iter().next();
-                let view = view.ok_or_else(|| failed(request, "EC2 names no instance"))?;
-                return self
-                    .launched(request, view, progress)
-                    .await
-                    .map(Outcome::Launched);
+                let views = answer.instances_set.items;
+                let launched = self.launched(request, views, progress).await;
+                return launched.map(Outcome::Launched);
             }
             Err(error) => error,
         };
@@ -150,67 +171,81 @@ impl Place {
         Err(during("launch", &request.token)(error))
     }
 
-    /// Takes note of an instance that EC2 launched now, or before for the same token.
+    /// Takes note of instances that EC2 launched now, or before for the same token.
     async fn launched(
         &self,
         request: &LaunchRequest,
-        view: InstanceView,
+        mut views: Vec<InstanceView>,
         progress: &mut Progress,
-    ) -> Result<Instance, ProviderError> {
-        let id = view.id();
-        if view.existence() != Existence::Lives {
-            return Err(ProviderError::Ended(id));
+    ) -> Result<Vec<Instance>, ProviderError> {
+        let named = views.first().map(InstanceView::id);
+        let named = named.ok_or_else(|| failed(request, "EC2 names no instance"))?;
+        views.retain(|view| view.existence() == Existence::Lives);
+        if views.is_empty() {
+            return Err(ProviderError::Ended(named));
         }
-        let mut view = Some(view);
         for _ in 0..ADDRESS_LOOKS {
-            if let Some(instance) = view.and_then(|view| view.instance(self.settings.reached)) {
+            let with_addresses = views.iter().map(|view| view.instance(self.settings.reached));
+            if let Some(instances) = with_addresses.collect::<Option<Vec<Instance>>>() {
                 *progress = Progress::Launched {
-                    instance: instance.clone(),
+                    instances: instances.clone(),
                     owner: request.owner.clone(),
                     launched: Instant::now(),
                 };
-                return Ok(instance);
+                return Ok(instances);
             }
-            sleep(self.timing.look).await;
-            view = self
-                .watch
-                .look(&id, Instant::now())
-                .await
-                .map_err(during("launch", &request.token))?;
+            sleep(self.account.timing.look).await;
+            let asked = Instant::now();
+            for view in &mut views {
+                let shown = self.account.watch.look(&view.id(), asked).await;
+                let shown = shown.map_err(during("launch", &request.token))?;
+                *view = shown.unwrap_or_else(|| view.clone());
+            }
         }
         Err(failed(
             request,
-            &format!("instance {id} has no address that it could be reached at"),
+            &format!("instance {named} has no address that it could be reached at"),
         ))
     }
 
-    /// The instance of a token that EC2 knows with other parameters: those of a launch before a change of settings, or
+    /// The instances of a token that EC2 knows with other parameters: those of a launch before a change of settings, or
     /// with another payload.
     async fn of_used_token(
         &self,
         request: &LaunchRequest,
         error: AwsError,
         progress: &mut Progress,
-    ) -> Result<Instance, ProviderError> {
+    ) -> Result<Vec<Instance>, ProviderError> {
         let asked = Instant::now();
+        // Of a pod there is one; of a batch there may be more than EC2 shows now.
+        let shown_at_once = matches!(request.owner.assignment, Assignment::Pod(_));
         loop {
-            let views = self.of_token(&request.token).await;
+            let views = self.account.of_token(&request.token).await;
             let views = views.map_err(during("launch", &request.token))?;
-            let living = views.iter().find(|view| view.existence() == Existence::Lives);
-            if let Some(view) = living.or_else(|| views.first()) {
-                return self.launched(request, view.clone(), progress).await;
+            let visible = self.account.launches.is_visible(asked);
+            if !views.is_empty() && (shown_at_once || visible) {
+                return self.launched(request, views, progress).await;
             }
-            if self.launches.is_visible(asked) {
+            if visible {
                 return Err(during("launch", &request.token)(error));
             }
-            sleep(self.timing.look).await;
+            sleep(self.account.timing.look).await;
         }
     }
 }
 
+/// What is tried for which launch.
+#[derive(Clone, Copy)]
+struct Tried<'a> {
+    request: &'a LaunchRequest,
+    candidate: &'a Candidate,
+    /// The candidate's, among all.
+    number: usize,
+}
+
 /// What became of one candidate.
 enum Outcome {
-    Launched(Instance),
+    Launched(Vec<Instance>),
     /// EC2 has no room, in these words.
     NoRoom(String),
 }
@@ -229,7 +264,7 @@ fn describe(candidate: &Candidate, error: &AwsError) -> String {
     format!("{bought}{instance_type} in {subnet}: {error}")
 }
 
-fn failed(request: &LaunchRequest, message: &str) -> ProviderError {
+pub(super) fn failed(request: &LaunchRequest, message: &str) -> ProviderError {
     ProviderError::Failed {
         action: "launch",
         subject: request.token.to_string(),

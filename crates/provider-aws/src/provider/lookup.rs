@@ -4,7 +4,7 @@ use peerpods_aws::{Action, Parameters};
 use peerpods_provider::{Instance, InstanceId, LaunchToken, OwnedInstance, OwnerScope, ProviderError};
 use tokio::time::{Instant, sleep};
 
-use super::Place;
+use super::account::Account;
 use crate::{
     answers::{Existence, InstanceView, Reached, Reservations},
     error::during,
@@ -19,7 +19,7 @@ pub(super) fn is_instance(id: &InstanceId) -> bool {
     })
 }
 
-impl Place {
+impl Account {
     /// The living instance of a token whose progress nobody changes meanwhile.
     pub(super) async fn find(
         &self,
@@ -37,13 +37,41 @@ impl Place {
             }
             let visible = self.launches.is_visible(asked);
             match progress {
-                Progress::Launched { instance, .. } if !visible => return Ok(Some(instance.clone())),
+                Progress::Launched { instances, .. } if !visible => return Ok(instances.first().cloned()),
                 Progress::Absent => return Ok(None),
                 _ if visible => return Ok(None),
                 Progress::Unseen | Progress::Doubtful { .. } | Progress::Launched { .. } => {
                     sleep(self.timing.look).await;
                 }
             }
+        }
+    }
+
+    /// All living instances of a token whose progress nobody changes meanwhile. That EC2 shows some of a batch does not mean
+    /// that it shows all.
+    pub(super) async fn find_all(
+        &self,
+        token: &LaunchToken,
+        progress: &Progress,
+    ) -> Result<Vec<Instance>, ProviderError> {
+        let asked = self.launches.last_asked(progress);
+        loop {
+            let views = self.of_token(token).await.map_err(during("find", token))?;
+            let invisible: &[Instance] = match progress {
+                _ if self.launches.is_visible(asked) => &[],
+                Progress::Absent => &[],
+                Progress::Launched { instances, .. } => instances,
+                Progress::Unseen | Progress::Doubtful { .. } => {
+                    sleep(self.timing.look).await;
+                    continue;
+                }
+            };
+            let living = views.iter().filter(|view| view.existence() == Existence::Lives);
+            let found: Result<Vec<Instance>, _> = living.map(|view| self.with_addresses(view)).collect();
+            let is_shown = |instance: &&Instance| views.iter().any(|view| view.id() == instance.id);
+            let mut found = found?;
+            found.extend(invisible.iter().filter(|instance| !is_shown(instance)).cloned());
+            return Ok(found);
         }
     }
 
@@ -110,7 +138,7 @@ impl Place {
 
     /// The instance with what addresses it has.
     fn with_addresses(&self, view: &InstanceView) -> Result<Instance, ProviderError> {
-        view.instance(self.settings.reached)
+        view.instance(self.reached)
             .or_else(|| view.instance(Reached::Privately))
             .ok_or_else(|| ProviderError::Failed {
                 action: "describe",

@@ -1,33 +1,39 @@
 //! The provider's calls.
 
+mod account;
 mod launch;
 mod lookup;
+mod reaper;
+
+pub use reaper::AwsReaper;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use base64::{Engine, prelude::BASE64_STANDARD};
-use peerpods_aws::{Action, Aws, Ec2, Parameters, RefusalKind};
+use peerpods_aws::{Action, Aws, Parameters};
 use peerpods_provider::{
     Instance, InstanceId, InstanceKind, InstanceStatus, LaunchRequest, LaunchToken, OwnedInstance,
     OwnerScope, PodIdentity, Provider, ProviderError, Shape,
 };
 use serde::de::IgnoredAny;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
+use self::account::Account;
 use crate::{
     AwsProviderSettings, Timing,
-    answers::{Console, Existence},
+    answers::Console,
     claims::Turn,
     error::during,
     image::{Image, ImageCache},
-    launches::Launches,
     request,
     tags::{self, NAME},
     types::{Catalog, Prices},
-    watch::Watch,
     worker::Attachment,
 };
+
+/// The most instances of one call: EC2 advises several smaller ones, since what one asks for has to be found in one zone.
+const BATCH_LIMIT: usize = 50;
 
 /// Launches peer pod VMs as EC2 instances.
 #[derive(Clone, Debug)]
@@ -38,15 +44,12 @@ pub struct AwsProvider {
 /// Everything that the provider's calls share.
 #[derive(Debug)]
 struct Place {
-    ec2: Ec2,
+    account: Account,
     settings: AwsProviderSettings,
-    timing: Timing,
     attachment: Attachment,
     catalog: Catalog,
     image: Arc<Image>,
     images: ImageCache,
-    launches: Launches,
-    watch: Watch,
 }
 
 impl AwsProvider {
@@ -73,11 +76,8 @@ impl AwsProvider {
         let catalog = Catalog::load(&ec2, &settings.default_type, &settings.allowed_types, &prices);
         let catalog = catalog.await.map_err(during("find", "the instance types"))?;
         let place = Place {
-            launches: Launches::new(timing),
-            watch: Watch::new(ec2.clone()),
-            ec2,
+            account: Account::new(ec2, settings.reached, timing),
             settings,
-            timing,
             attachment,
             catalog,
             image,
@@ -94,11 +94,27 @@ impl AwsProvider {
 #[async_trait]
 impl Provider for AwsProvider {
     async fn launch(&self, request: &LaunchRequest) -> Result<Instance, ProviderError> {
+        let instances = self.launch_together(request, 1).await?;
+        let first = instances.into_iter().next();
+        first.ok_or_else(|| launch::failed(request, "EC2 names no instance"))
+    }
+
+    fn batch_limit(&self) -> usize {
+        BATCH_LIMIT
+    }
+
+    async fn launch_together(
+        &self,
+        request: &LaunchRequest,
+        count: usize,
+    ) -> Result<Vec<Instance>, ProviderError> {
         request::check_payload(&request.payload)?;
         let (place, request) = (self.place.clone(), request.clone());
         let token = request.token.clone();
+        // Whoever looks for the token from now on waits for what comes of it.
+        let progress = place.account.launches.of(&token).await;
         // It goes on when nobody waits for it any more: an answer that is read is worth more than a doubt.
-        let launch = tokio::spawn(async move { place.launch(&request).await });
+        let launch = tokio::spawn(async move { place.launch(&request, count, progress).await });
         launch.await.map_err(ProviderError::during("launch", token))?
     }
 
@@ -111,8 +127,8 @@ impl Provider for AwsProvider {
 
     async fn claim(&self, id: &InstanceId, pod: &PodIdentity, name: &str) -> Result<(), ProviderError> {
         let _turn = Turn::of(id).await;
-        let place = &self.place;
-        let view = place
+        let account = &self.place.account;
+        let view = account
             .shown(id, Instant::now())
             .await?
             .filter(|view| view.status() == InstanceStatus::Alive)
@@ -127,7 +143,7 @@ impl Provider for AwsProvider {
         parameters
             .set_list("ResourceId", view.tagged())
             .set_tags("Tag", pairs.chain([(NAME, name)]));
-        let tagged = place
+        let tagged = account
             .ec2
             .call::<IgnoredAny>(Action::CreateTags, &parameters)
             .await;
@@ -135,15 +151,20 @@ impl Provider for AwsProvider {
     }
 
     async fn find(&self, token: &LaunchToken) -> Result<Option<Instance>, ProviderError> {
-        let progress = self.place.launches.of(token).await;
-        self.place.find(token, &progress).await
+        let progress = self.place.account.launches.of(token).await;
+        self.place.account.find(token, &progress).await
+    }
+
+    async fn find_all(&self, token: &LaunchToken) -> Result<Vec<Instance>, ProviderError> {
+        let progress = self.place.account.launches.of(token).await;
+        self.place.account.find_all(token, &progress).await
     }
 
     async fn describe(&self, id: &InstanceId) -> Result<InstanceStatus, ProviderError> {
         let fresh = Instant::now()
-            .checked_sub(self.place.timing.freshness)
+            .checked_sub(self.place.account.timing.freshness)
             .unwrap_or_else(Instant::now);
-        let shown = self.place.shown(id, fresh).await?;
+        let shown = self.place.account.shown(id, fresh).await?;
         Ok(shown.map_or_else(
             || InstanceStatus::Gone("EC2 does not know the instance".to_owned()),
             |view| view.status(),
@@ -151,29 +172,11 @@ impl Provider for AwsProvider {
     }
 
     async fn terminate(&self, id: &InstanceId) -> Result<(), ProviderError> {
-        let place = &self.place;
-        if !lookup::is_instance(id) {
-            return Ok(());
-        }
-        if place.ask_for_end(id).await? {
-            let deadline = Instant::now() + place.timing.end;
-            while let Some(view) = place.shown(id, Instant::now()).await? {
-                if view.existence() == Existence::Ended {
-                    break;
-                }
-                if Instant::now() >= deadline {
-                    return Err(ProviderError::StillAlive(id.clone()));
-                }
-                sleep(place.timing.look).await;
-            }
-        }
-        place.watch.forget(id).await;
-        place.launches.forget(id);
-        Ok(())
+        self.place.account.terminate(id).await
     }
 
     async fn list(&self, scope: &OwnerScope) -> Result<Vec<OwnedInstance>, ProviderError> {
-        self.place.list(scope).await
+        self.place.account.list(scope).await
     }
 
     async fn console_tail(&self, id: &InstanceId) -> Option<String> {
@@ -184,6 +187,7 @@ impl Provider for AwsProvider {
         parameters.set("InstanceId", id);
         let console: Console = self
             .place
+            .account
             .ec2
             .call(Action::GetConsoleOutput, &parameters)
             .await
@@ -193,38 +197,5 @@ impl Provider for AwsProvider {
         let encoded = console.output.unwrap_or_default();
         let bytes = BASE64_STANDARD.decode(encoded.trim()).ok()?;
         Some(String::from_utf8_lossy(&bytes).into_owned())
-    }
-}
-
-impl Place {
-    async fn has_ended(&self, id: &InstanceId) -> Result<bool, ProviderError> {
-        let shown = self.shown(id, Instant::now()).await?;
-        Ok(shown.is_none_or(|view| view.existence() == Existence::Ended))
-    }
-
-    /// Asks EC2 to end the instance; answers whether there was one.
-    async fn ask_for_end(&self, id: &InstanceId) -> Result<bool, ProviderError> {
-        let mut parameters = Parameters::new();
-        parameters.set_list("InstanceId", [id.as_str()]);
-        loop {
-            let ended = self
-                .ec2
-                .call::<IgnoredAny>(Action::TerminateInstances, &parameters)
-                .await;
-            let error = match ended {
-                Ok(_) => return Ok(true),
-                Err(error) => error,
-            };
-            match error.refusal() {
-                Some(RefusalKind::NotFound) => {}
-                // A policy permits it by tags, which an instance loses some time after its end.
-                Some(RefusalKind::Denied) if self.has_ended(id).await? => return Ok(false),
-                _ => return Err(during("terminate", id)(error)),
-            }
-            if self.launches.is_visible(self.launches.launched(id)) {
-                return Ok(false);
-            }
-            sleep(self.timing.look).await;
-        }
     }
 }

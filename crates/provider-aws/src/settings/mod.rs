@@ -74,6 +74,14 @@ impl AwsArguments {
         self.values.get(name).map(String::as_str)
     }
 
+    /// Reads what says whose account is used, and where, and nothing else.
+    ///
+    /// # Errors
+    /// All that is wrong with it, each by its name.
+    pub fn account(&self) -> Result<AwsSettings, InvalidSettings> {
+        parse::account(self)
+    }
+
     /// Reads all of it, and finds everything that is wrong.
     ///
     /// # Errors

@@ -92,6 +92,19 @@ pub(super) fn settings(arguments: &AwsArguments) -> Result<AwsProviderSettings, 
     }
 }
 
+pub(super) fn account(arguments: &AwsArguments) -> Result<AwsSettings, InvalidSettings> {
+    let mut reader = Reader {
+        arguments,
+        problems: Vec::new(),
+    };
+    let account = reader.account();
+    if reader.problems.is_empty() {
+        Ok(account)
+    } else {
+        Err(InvalidSettings(reader.problems))
+    }
+}
+
 impl Reader<'_> {
     fn text(&self, name: &'static str) -> Option<String> {
         self.arguments.get(name).map(str::to_owned)

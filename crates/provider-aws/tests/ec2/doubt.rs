@@ -196,3 +196,24 @@ async fn a_launch_that_nobody_waits_for_goes_on_to_its_answer() {
     assert_eq!(bed.emulator.living_instances(), [found.id.as_str()]);
     assert_eq!(bed.emulator.requests_of("RunInstances").len(), 1);
 }
+
+#[tokio::test]
+async fn a_batch_whose_answer_was_lost_is_the_same_batch() {
+    let Some(bed) = Bed::start(&[]).await else { return };
+    bed.emulator.set_visibility(HIDDEN);
+    let provider = bed.connect(PATIENT).await;
+    let request = peerpods_provider::conformance::warm_request("batch-lost");
+    strike(&bed.emulator, &[Some(Fault::LoseReply)]);
+    let instances = provider.launch_together(&request, 5).await.unwrap();
+    assert_eq!((instances.len(), bed.emulator.living_instances().len()), (5, 5));
+
+    // The answer stays lost: all of them are found, although EC2 does not show them yet.
+    let request = peerpods_provider::conformance::warm_request("batch-silent");
+    let lost = [
+        Some(Fault::LoseReply),
+        Some(Fault::Refuse(403, "UnauthorizedOperation")),
+    ];
+    strike(&bed.emulator, &lost);
+    provider.launch_together(&request, 5).await.unwrap_err();
+    assert_eq!(provider.find_all(&request.token).await.unwrap().len(), 5);
+}

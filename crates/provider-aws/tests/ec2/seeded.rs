@@ -1,12 +1,15 @@
-//! Sequences of launches and ends while everything goes wrong, by a seed that is printed: at any moment at most one instance
-//! for a token, and in the end none.
+//! Sequences of launches and ends while everything goes wrong, by a seed that is printed: at any moment at most as many
+//! instances of a token as it was used for, those that were told of and no others, and in the end none.
 //!
 //! `PEERPODS_TEST_SEED=N` repeats one; `PEERPODS_TEST_RUNS=N` makes that many.
 
 use std::{collections::BTreeMap, env, time::Duration};
 
 use fastrand::Rng;
-use peerpods_provider::{Instance, LaunchRequest, Provider, ProviderError, conformance::request};
+use peerpods_provider::{
+    Instance, LaunchRequest, Provider, ProviderError,
+    conformance::{request, warm_request},
+};
 use peerpods_provider_aws::{AwsProvider, AwsProviderSettings, Timing};
 use peerpods_testkit::ec2::{Emulator, Fault, Request};
 use tokio::{
@@ -46,11 +49,12 @@ fn faults(mut random: Rng) -> impl FnMut(&Request) -> Option<Fault> + Send {
     }
 }
 
-/// What the world knows of one token.
+/// What the world knows of one token: a pod's, or a batch's.
 struct Pod {
     request: LaunchRequest,
-    /// The instance that the provider told of.
-    told: Option<Instance>,
+    count: usize,
+    /// The instances that the provider told of.
+    told: Vec<Instance>,
 }
 
 /// A provider with all that it does: killed, it makes no further request.
@@ -134,25 +138,32 @@ impl Run {
         let waiting = self
             .pods
             .iter()
-            .find(|(_, pod)| pod.told.is_none())
+            .find(|(_, pod)| pod.told.is_empty())
             .map(|(number, _)| *number);
         let number = match waiting {
             Some(number) => number,
             None if self.pods.len() == TOKENS => return,
             None => {
                 self.next += 1;
-                let request = request(&format!("seeded-{}", self.next), "node-a");
-                self.pods.insert(self.next, Pod { request, told: None });
+                let name = format!("seeded-{}", self.next);
+                let (request, count) = match self.random.bool() {
+                    true => (request(&name, "node-a"), 1),
+                    false => (warm_request(&name), self.random.usize(2..=4)),
+                };
+                let told = Vec::new();
+                self.pods.insert(self.next, Pod { request, count, told });
                 self.next
             }
         };
         let pod = self.pods.get_mut(&number).unwrap();
         // The adaptor gives up waiting now and then.
         let limit = Duration::from_millis(if self.random.bool() { 5 } else { 60_000 });
-        let request = pod.request.clone();
-        let launch = async move |provider: AwsProvider| timeout(limit, provider.launch(&request)).await;
-        if let Ok(Ok(instance)) = self.process.run(launch).await {
-            pod.told = Some(instance);
+        let (request, count) = (pod.request.clone(), pod.count);
+        let launch = async move |provider: AwsProvider| {
+            timeout(limit, provider.launch_together(&request, count)).await
+        };
+        if let Ok(Ok(instances)) = self.process.run(launch).await {
+            pod.told = instances;
         }
     }
 
@@ -168,7 +179,7 @@ impl Run {
             self.pods.remove(&number);
             assert_eq!(
                 instances_of(&self.bed.emulator, &token),
-                0,
+                [""; 0],
                 "one is left of {token}, which was ended"
             );
         }
@@ -189,10 +200,11 @@ impl Run {
         let token = pod.request.token.clone();
         let found = self
             .process
-            .run(async move |provider| provider.find(&token).await)
+            .run(async move |provider| provider.find_all(&token).await)
             .await;
-        if let (Ok(Some(found)), Some(told)) = (found, &pod.told) {
-            assert_eq!(found, *told, "another instance than was told of");
+        for found in found.unwrap_or_default() {
+            let is_told = pod.told.is_empty() || pod.told.contains(&found);
+            assert!(is_told, "another instance than was told of: {found:?}");
         }
     }
 
@@ -200,7 +212,13 @@ impl Run {
         for pod in self.pods.values() {
             let token = pod.request.token.as_str();
             let living = instances_of(&self.bed.emulator, token);
-            assert!(living <= 1, "{living} instances for {token}");
+            assert!(living.len() <= pod.count, "{living:?} for {token}");
+            let is_told = |id: &String| pod.told.iter().any(|told| told.id.as_str() == id);
+            assert!(
+                pod.told.is_empty() || living.iter().all(is_told),
+                "{living:?} for {token}, and told was {:?}",
+                pod.told
+            );
         }
     }
 }
@@ -208,22 +226,18 @@ impl Run {
 async fn drain(process: &Process, pod: &Pod) -> Result<(), ProviderError> {
     let (told, token) = (pod.told.clone(), pod.request.token.clone());
     let drain = async move |provider: AwsProvider| {
-        if let Some(told) = told {
-            provider.terminate(&told.id).await?;
-        }
-        if let Some(found) = provider.find(&token).await? {
-            provider.terminate(&found.id).await?;
+        let found = provider.find_all(&token).await?;
+        for instance in told.iter().chain(&found) {
+            provider.terminate(&instance.id).await?;
         }
         Ok(())
     };
     process.run(drain).await
 }
 
-/// How many instances live that carry the token, by what EC2 really has.
-fn instances_of(emulator: &Emulator, token: &str) -> usize {
-    emulator
-        .living_instances_with("kata.peerpods.io/token", token)
-        .len()
+/// The instances that live and carry the token, by what EC2 really has.
+fn instances_of(emulator: &Emulator, token: &str) -> Vec<String> {
+    emulator.living_instances_with("kata.peerpods.io/token", token)
 }
 
 async fn run(seed: u64) {

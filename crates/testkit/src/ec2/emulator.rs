@@ -1,9 +1,11 @@
 //! EC2 as its documentation describes it, as far as a launcher of instances meets it: moto's server behind a proxy that
 //! adds what moto leaves out, and goes wrong when a test asks it to.
 //!
+//! - *Counts*: as many instances as asked for at most.
 //! - *Client tokens*: a repeated RunInstances gets the first one's answer; one with other parameters, or whose instance was
 //!   terminated, is refused. They count per subnet here, where EC2 counts them per zone.
 //! - *Eventual consistency*: for a while a new instance is not shown, and cannot be ended.
+//! - *Request limits*, where a test asks for them: those that AWS gives an account by default.
 //! - *Faults*, by [`Fault`].
 
 use std::{
@@ -18,6 +20,7 @@ use std::{
 
 use super::{
     Moto,
+    limits::Limits,
     xml::{refusal, values, without_reservations},
 };
 use crate::{
@@ -121,13 +124,14 @@ struct State {
     requests: Vec<Request>,
     faults: Faults,
     visibility: Duration,
+    limits: Option<Limits>,
 }
 
 /// What a client token was used for.
 #[derive(Clone)]
 struct Launch {
     parameters: BTreeMap<String, String>,
-    instance: String,
+    instances: Vec<String>,
     reply: HttpReply,
 }
 
@@ -143,6 +147,7 @@ impl Emulator {
             requests: Vec::new(),
             faults: Box::new(|_| None),
             visibility: Duration::ZERO,
+            limits: None,
         };
         let shared = Arc::new(Shared {
             moto: moto.address(),
@@ -174,6 +179,17 @@ impl Emulator {
     /// From now on a new instance is not shown for this long.
     pub fn set_visibility(&self, visibility: Duration) {
         self.shared.state().visibility = visibility;
+    }
+
+    /// From now on requests are limited as an account's are by default, beginning with full buckets.
+    pub fn limit_requests(&self) {
+        self.shared.state().limits = Some(Limits::full());
+    }
+
+    /// The requests that were refused because there were too many, and how long after it each was made again.
+    pub fn throttled(&self) -> Vec<(Request, Option<Duration>)> {
+        let state = self.shared.state();
+        state.limits.as_ref().map_or_else(Vec::new, Limits::throttled)
     }
 
     /// All requests so far, also those that went wrong.
@@ -275,7 +291,9 @@ impl Shared {
         let fault = {
             let mut state = self.state();
             state.requests.push(request.clone());
-            (state.faults)(&request)
+            let fault = (state.faults)(&request);
+            let limits = state.limits.as_mut();
+            fault.or_else(|| limits.and_then(|limits| limits.refuse(&request)))
         };
         match fault {
             None => HttpAnswer::Reply(self.perform(http, &request)),
@@ -324,22 +342,36 @@ impl Shared {
         if let Some(known) = known.filter(|_| !key.0.is_empty()) {
             return if known.parameters != request.parameters {
                 refusal(400, "IdempotentParameterMismatch")
-            } else if self.state().ended.contains(&known.instance) {
+            } else if known.instances.iter().all(|id| self.state().ended.contains(id)) {
                 refusal(400, "IdempotentInstanceTerminated")
             } else {
                 known.reply
             };
         }
-        let reply = self.forward(http);
+        // There is room for all; moto launches no more than the least.
+        let mut parameters = request.parameters.clone();
+        if let Some(most) = parameters.get("MaxCount").cloned() {
+            parameters.insert("MinCount".to_owned(), most);
+        }
+        let body = form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(parameters)
+            .finish();
+        let mut http = http.clone();
+        http.body = body.into_bytes();
+        http.headers
+            .retain(|(name, _)| !name.eq_ignore_ascii_case("content-length"));
+        let reply = self.forward(&http);
         let text = String::from_utf8_lossy(&reply.body).into_owned();
-        if let Some(instance) = values(&text, "instanceId").pop() {
+        let instances = values(&text, "instanceId");
+        if !instances.is_empty() {
             let mut state = self.state();
-            state.made.push((instance.clone(), Instant::now()));
+            let made = instances.iter().map(|id| (id.clone(), Instant::now()));
+            state.made.extend(made);
             state.launches.insert(
                 key,
                 Launch {
                     parameters: request.parameters.clone(),
-                    instance,
+                    instances,
                     reply: reply.clone(),
                 },
             );

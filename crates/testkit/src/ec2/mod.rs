@@ -2,6 +2,7 @@
 
 mod emulator;
 mod images;
+mod limits;
 mod machine;
 mod metadata;
 mod moto;

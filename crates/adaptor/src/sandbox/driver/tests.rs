@@ -23,7 +23,7 @@ use crate::{
     journal::Journal,
     metrics::Metrics,
     sandbox::{Effects, Plan, Reason, Record, SandboxId, Sandboxes, State, TableError, example},
-    warm::{Member, MemberState, WarmVm},
+    warm::{Member, MemberState, Turn, WarmVm},
 };
 
 /// Long enough for a machine that is busy, short enough for a person who waits.
@@ -82,6 +82,14 @@ impl World {
 impl Effects for World {
     fn take_warm(&self, _: &Plan) -> Option<WarmVm> {
         self.pool.lock().unwrap().pop()
+    }
+
+    fn is_crowded(&self) -> bool {
+        false
+    }
+
+    async fn queue(&self, _: &Plan) -> Result<Turn, Reason> {
+        Ok(Turn::Launch)
     }
 
     async fn claim(&self, plan: &Plan, warm: &WarmVm) -> Result<(), String> {
@@ -239,10 +247,11 @@ impl Adaptor {
         warm
     }
 
-    /// Tokens of the VMs that the journal has in the pool.
-    fn pooled(&self) -> Vec<LaunchToken> {
+    /// The VMs that the journal has in the pool.
+    fn pooled(&self) -> Vec<Instance> {
         let members = self.world.journal.read().unwrap().warm;
-        members.into_iter().map(|member| member.token).collect()
+        let instances = members.iter().filter_map(Member::instance);
+        instances.cloned().collect()
     }
 
     fn records(&self) -> usize {
@@ -335,7 +344,7 @@ fn a_warm_vm_is_the_pools_or_the_sandboxs_and_serves_without_a_launch() {
     let adaptor = Adaptor::run(folder.path(), &provider, Stuck::Nowhere);
     let warm = adaptor.add_warm("waiting");
     adaptor.create().unwrap();
-    assert_eq!(adaptor.pooled(), std::slice::from_ref(&warm.token));
+    assert_eq!(adaptor.pooled(), std::slice::from_ref(&warm.instance));
     adaptor.start().unwrap();
     let serves = matches!(adaptor.state(), Some(State::Ready { instance, .. }) if instance == warm.instance);
     assert!(serves, "{:?}", adaptor.state());

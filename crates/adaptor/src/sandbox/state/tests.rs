@@ -32,7 +32,6 @@ fn named(id: &str) -> Instance {
 /// The one VM of the pool.
 fn warm() -> WarmVm {
     WarmVm {
-        token: LaunchToken::try_from("pp-warm".to_owned()).unwrap(),
         instance: named("i-warm"),
         server_key: key(),
         // Making keys takes long, and nobody looks at these.
@@ -49,6 +48,10 @@ fn warm() -> WarmVm {
 enum Move {
     /// A shim calls StartVM. While the pool has its VM a sandbox that is reserved takes that.
     Start,
+    /// The same while many start.
+    StartInCrowd,
+    /// Another pod's launch brings the pool a VM, where there was none.
+    VmComes,
     /// A shim calls StopVM.
     Stop,
     /// The effect under way comes to its end.
@@ -70,6 +73,8 @@ enum Move {
 fn moves() -> impl Strategy<Value = Move> {
     prop_oneof![
         2 => Just(Move::Start),
+        2 => Just(Move::StartInCrowd),
+        1 => Just(Move::VmComes),
         1 => Just(Move::Stop),
         4 => Just(Move::Complete),
         2 => Just(Move::CompleteLate),
@@ -122,13 +127,24 @@ impl World {
     }
 
     /// As the driver asks: the VM leaves the pool with the write of the state that holds it.
-    fn start(&mut self) {
-        match (&self.journal, self.warm) {
-            (State::Reserved { .. }, Place::Pool) => {
-                self.warm = Place::Sandbox;
-                self.happen(Event::StartWith(warm()));
-            }
+    fn start(&mut self, otherwise: Event) {
+        match (&self.journal, self.warm, otherwise) {
+            (State::Reserved { .. }, Place::Pool, _) => self.take(),
+            (State::Reserved { .. }, _, otherwise) => self.happen(otherwise),
             _ => self.happen(Event::Start),
+        }
+    }
+
+    fn take(&mut self) {
+        self.warm = Place::Sandbox;
+        self.happen(Event::StartWith(warm()));
+    }
+
+    /// As the driver asks once a report is there.
+    fn reported(&mut self, event: Event) {
+        match (&self.journal, self.warm, event) {
+            (State::Queued { .. }, Place::Pool, Event::Offered) => self.take(),
+            (_, _, event) => self.happen(event),
         }
     }
 
@@ -160,6 +176,8 @@ impl World {
                 }
                 Event::Launched(instance())
             }
+            Effect::Queue if self.warm == Place::Pool => Event::Offered,
+            Effect::Queue => Event::Alone,
             Effect::Claim(warm) if self.warm_alive => {
                 // A guest takes one claim; the same one again is known by its credentials.
                 self.claims = 1;
@@ -176,13 +194,12 @@ impl World {
             },
             Effect::Join(_) => Event::Failed(Reason::Ended("it ended".to_owned())),
             Effect::Serve(..) => Event::Failed(Reason::Ended("it ended".to_owned())),
-            Effect::Drain(token, instance) => {
-                // What is ended: the named instance, and what is found by the token.
-                if *token == warm().token {
+            Effect::Drain(_, instance) => {
+                // What is ended: the named instance, and what is found by the sandbox's own token.
+                if instance.as_ref() == Some(&warm().instance) {
                     self.warm_alive = false;
-                } else {
-                    self.alive = false;
                 }
+                self.alive = false;
                 Event::Ended(instance.clone())
             }
         }
@@ -190,12 +207,18 @@ impl World {
 
     fn make(&mut self, next: Move) {
         match next {
-            Move::Start => self.start(),
+            Move::Start => self.start(Event::Start),
+            Move::StartInCrowd => self.start(Event::StartQueued),
+            Move::VmComes if self.warm == Place::Nowhere => {
+                self.warm = Place::Pool;
+                self.warm_alive = true;
+            }
+            Move::VmComes => {}
             Move::Stop => self.happen(Event::Stop(Reason::Requested)),
             Move::Complete => {
                 if let Some(effect) = self.under_way.take() {
                     let event = self.take_effect(&effect);
-                    self.happen(event);
+                    self.reported(event);
                 }
             }
             Move::CompleteLate => {
@@ -205,7 +228,7 @@ impl World {
             }
             Move::Deliver => {
                 if let Some(event) = self.late.take() {
-                    self.happen(event);
+                    self.reported(event);
                 }
             }
             Move::Fail { took_effect } => match self.under_way.take() {
@@ -248,18 +271,26 @@ impl World {
             );
         }
         if self.warm_alive && self.warm == Place::Sandbox {
-            let (token, _) = self
+            let (_, instance) = self
                 .journal
                 .vm()
                 .expect("an instance lives, so the state has one");
-            prop_assert_eq!(token, &warm().token, "{:?} has lost the warm VM", self.journal);
+            prop_assert_eq!(
+                instance,
+                Some(&warm().instance),
+                "{:?} has lost the warm VM",
+                self.journal
+            );
             prop_assert!(!self.alive, "the sandbox has two VMs: {:?}", self.journal);
         }
         if self.claims > 0 {
             prop_assert_eq!(self.warm, Place::Sandbox, "a claimed VM is in the pool");
         }
         if self.alive {
-            let recorded = !matches!(self.journal, State::Reserved { .. } | State::Gone { .. });
+            let recorded = !matches!(
+                self.journal,
+                State::Reserved { .. } | State::Queued { .. } | State::Gone { .. }
+            );
             prop_assert!(
                 recorded,
                 "an instance lives that the journal does not know of: {:?}",
@@ -359,6 +390,28 @@ fn a_life_in_a_warm_vm_needs_no_launch() {
         ]
     );
     assert!(!world.ever_launched && !world.warm_alive);
+}
+
+#[test]
+fn in_a_crowd_it_waits_for_its_turn_and_is_alone_or_takes_what_is_there() {
+    let mut world = World::new(Place::Nowhere);
+    let alone = [Move::StartInCrowd, Move::Complete, Move::Complete];
+    assert_eq!(
+        names(&mut world, &alone),
+        ["reserved", "waiting for its turn", "being launched", "booting"]
+    );
+    let mut world = World::new(Place::Nowhere);
+    let together = [Move::StartInCrowd, Move::VmComes, Move::Complete, Move::Complete];
+    assert_eq!(
+        names(&mut world, &together)[1..],
+        [
+            "waiting for its turn",
+            "waiting for its turn",
+            "being claimed",
+            "booting"
+        ]
+    );
+    assert!(!world.ever_launched);
 }
 
 #[test]
