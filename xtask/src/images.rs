@@ -45,7 +45,9 @@ enum Beside {
     Nothing,
     /// Another program, in /usr/bin.
     Program(&'static str),
-    /// What providers need: the authorities that clouds' certificates are of, and the VM image of the provider `qemu`, in
+    /// The authorities that clouds' certificates are of.
+    Authorities,
+    /// What providers need: these authorities, and the VM image of the provider `qemu`, in
     /// /usr/share/peerpods; QEMU itself is the node's.
     Providers,
 }
@@ -56,7 +58,7 @@ const DEFINITIONS: [Definition; 4] = [
         description: "From one KataConfig to nodes that run, and count, peer pods",
         program: "peerpods-operator",
         user: NOBODY,
-        beside: Beside::Nothing,
+        beside: Beside::Authorities,
     },
     Definition {
         name: "peerpods-webhook",
@@ -155,7 +157,7 @@ fn files(definition: &Definition, product: &Product) -> Vec<(String, u32, PathBu
     let shared = |name: &str, source: &Path| (format!("usr/share/peerpods/{name}"), 0o644, source.to_owned());
     let mut files = vec![program(definition.program)];
     match definition.beside {
-        Beside::Nothing => {}
+        Beside::Nothing | Beside::Authorities => {}
         Beside::Program(name) => files.push(program(name)),
         Beside::Providers => files.extend([
             shared("vmlinuz", &product.kernel),
@@ -188,6 +190,8 @@ fn folders(beside: &Beside) -> Vec<Item> {
     if let Beside::Providers = beside {
         folders.push(Item::Folder("usr/share", 0o755));
         folders.push(Item::Folder("usr/share/peerpods", 0o755));
+    }
+    if let Beside::Providers | Beside::Authorities = beside {
         folders.extend(["etc", "etc/ssl", "etc/ssl/certs"].map(|name| Item::Folder(name, 0o755)));
         folders.push(Item::File(
             AUTHORITIES.to_owned(),

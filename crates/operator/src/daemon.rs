@@ -135,7 +135,7 @@ async fn operator(client: Client, arguments: &RunArguments) -> Result<Operator, 
             issuer: arguments.issuer.clone(),
             patience: Patience::default(),
         },
-        // None of this build runs VMs where this program could reach them.
+        // Others than AWS run VMs where this program cannot reach them.
         providers: Providers::new(),
         identity: arguments.pod_name.clone(),
     })

@@ -16,7 +16,7 @@ use crate::{
     metrics::{Metrics, NodeRoom, Outcome},
     observe::Cluster,
     observed::{ClassUse, NodeName, Observed},
-    perform::{Performer, Providers, recorder},
+    perform::{Account, Performer, Providers, recorder},
     plan::{Plan, needs_class_use, plan},
 };
 
@@ -51,6 +51,7 @@ impl Operator {
             cluster: &cluster,
             installation: &self.installation,
             providers: &self.providers,
+            account: Account::default(),
             metrics,
             recorder: recorder(&self.client, &self.identity),
         };

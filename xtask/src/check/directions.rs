@@ -79,6 +79,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "peerpods-error",
             "peerpods-probes",
             "peerpods-provider",
+            "peerpods-provider-aws",
         ],
     ),
     ("peerpods-image", &["peerpods-aws"]),

@@ -1,5 +1,6 @@
 //! Does what a plan says, and says what could not be done.
 
+mod account;
 mod objects;
 mod reap;
 
@@ -12,9 +13,10 @@ use kube::{
     runtime::events::{Event, EventType, Recorder, Reporter},
 };
 use peerpods_error::chain;
-use peerpods_provider::Provider;
+use peerpods_provider::Reaper;
 use tokio::time::timeout;
 
+pub(crate) use self::account::Account;
 use crate::{
     installation::Installation,
     metrics::{Metrics, Outcome},
@@ -28,8 +30,9 @@ const CALLS_AT_ONCE: usize = 8;
 /// How long one action may take. The API server answers in milliseconds; a provider ends a VM within a minute or two.
 const ACTION_LIMIT: Duration = Duration::from_secs(150);
 
-/// The providers that this operator can end VMs with, by the name that PeerPods call them.
-pub type Providers = BTreeMap<String, Arc<dyn Provider>>;
+/// With what this operator can end VMs, by the name that PeerPods call the provider; `aws` is reached with the settings and
+/// credentials of the cluster where it is not among these.
+pub type Providers = BTreeMap<String, Arc<dyn Reaper>>;
 
 /// Why an action could not be done.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +52,8 @@ pub(crate) enum ActionError {
         #[source]
         source: peerpods_provider::ProviderError,
     },
+    #[error("cannot reach the account of PeerPod {peer_pod}: {problem}")]
+    Account { peer_pod: String, problem: String },
     #[error("{action} took longer than {} seconds", ACTION_LIMIT.as_secs())]
     Late { action: &'static str },
 }
@@ -70,6 +75,7 @@ pub(crate) struct Performer<'a> {
     pub(crate) cluster: &'a Cluster,
     pub(crate) installation: &'a Installation,
     pub(crate) providers: &'a Providers,
+    pub(crate) account: Account,
     pub(crate) metrics: &'a Metrics,
     pub(crate) recorder: Recorder,
 }

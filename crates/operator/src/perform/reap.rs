@@ -1,11 +1,13 @@
 //! Ends the VM of a PeerPod that nobody else ended.
 
+use std::sync::Arc;
+
 use kube::{
     Api,
     api::{Patch, PatchParams},
 };
 use peerpods_api::{PeerPod, names::finalizers};
-use peerpods_provider::{Assignment, InstanceId, Owner, OwnerScope, Provider, ProviderError};
+use peerpods_provider::{Assignment, InstanceId, Owner, OwnerScope, ProviderError, Reaper};
 use serde_json::json;
 
 use super::{
@@ -13,6 +15,9 @@ use super::{
     objects::{is_gone, merge_parameters},
 };
 use crate::observed::PeerPodSummary;
+
+/// As PeerPods call it.
+const AWS: &str = "aws";
 
 /// How a VM is found.
 enum Machine {
@@ -26,7 +31,12 @@ impl Performer<'_> {
     /// The finalizer goes when the provider says that the VM is gone, and not before; without a provider it stays, and the
     /// PeerPod says what it waits for.
     pub(super) async fn reap(&self, one: &PeerPodSummary) -> Result<(), ActionError> {
-        let provider = one.provider.as_ref().and_then(|name| self.providers.get(name));
+        let named = one.provider.as_deref();
+        let provider = match named.and_then(|name| self.providers.get(name)) {
+            Some(provider) => Some(provider.clone()),
+            None if named == Some(AWS) => Some(self.reach(one).await?),
+            None => None,
+        };
         let Some(provider) = provider else {
             let name = one
                 .provider
@@ -60,10 +70,25 @@ impl Performer<'_> {
         self.release(one).await
     }
 
+    /// The account at AWS; where it cannot be reached the PeerPod says why, and it is tried again.
+    async fn reach(&self, one: &PeerPodSummary) -> Result<Arc<dyn Reaper>, ActionError> {
+        match self.aws().await {
+            Ok(account) => Ok(account),
+            Err(problem) => {
+                let message = format!("nobody ended its VM, and the account cannot be reached: {problem}");
+                self.explain(one, &message).await?;
+                Err(ActionError::Account {
+                    peer_pod: format!("{}/{}", one.namespace, one.name),
+                    problem,
+                })
+            }
+        }
+    }
+
     async fn find(
         &self,
         one: &PeerPodSummary,
-        provider: &dyn Provider,
+        provider: &dyn Reaper,
     ) -> Result<Option<Machine>, ProviderError> {
         if let Some(id) = &one.instance {
             return Ok(Some(Machine::Known(InstanceId::new(id))));
