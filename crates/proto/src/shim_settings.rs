@@ -55,6 +55,8 @@ mod tests {
     fn an_empty_file_and_a_newer_one_are_understood() {
         let read = |text| serde_json::from_str::<ShimSettings>(text).unwrap();
         assert_eq!(read("{}").host_paths, HostPaths::Copy);
+        assert_eq!(read("{}").log_level, LogLevel::Info);
+        assert_eq!(read(r#"{"log-level": "debug"}"#).log_level, LogLevel::Debug);
         assert_eq!(
             read(r#"{"host-paths": "refuse", "new": 1}"#).host_paths,
             HostPaths::Refuse
