@@ -16,6 +16,7 @@ mod context;
 mod exec;
 mod fleet;
 mod history;
+mod launch;
 mod network;
 mod node;
 mod pod;
@@ -50,6 +51,7 @@ use self::{context::Context, history::Report};
 use crate::{
     process::{root, show},
     testbed::{self, Profile},
+    tools,
 };
 
 /// How often the half that waits looks whether it is to end.
@@ -80,6 +82,8 @@ enum Measurement {
     Fleet,
     /// Admission reviews at a steady rate.
     Webhook,
+    /// What the adaptor adds to a launch on EC2.
+    Launch,
 }
 
 impl Measurement {
@@ -117,6 +121,8 @@ pub(crate) struct Options {
 pub(crate) fn bench(options: &Options) -> Result<()> {
     let was_up = testbed::is_up();
     testbed::up(options.profile)?;
+    // Fetched before: in the bed's namespaces no registry is reached.
+    tools::moto()?;
     let measured = measure_in_the_bed(options);
     if !was_up {
         testbed::down()?;
@@ -202,6 +208,7 @@ fn measure(measurement: Measurement, context: &Context) -> Result<Vec<row::Row>>
         Measurement::Network => network::measure(context),
         Measurement::Fleet => fleet::measure(context),
         Measurement::Webhook => webhook::measure(context),
+        Measurement::Launch => launch::measure(context),
     }
 }
 
