@@ -1,6 +1,6 @@
 # The common tasks of this checkout. `make` alone lists them.
 
-# Where VMs run: qemu, on this machine.
+# Where VMs run: qemu, on this machine, or aws, as instances of an EC2 that is emulated there.
 PROVIDER ?= qemu
 
 help: ## This list
@@ -10,9 +10,9 @@ images: ## The container images of our programs, as OCI archives in target/image
 	@testbed/packages
 	@cargo xtask images
 
-up: provider ## A real Kubernetes with peer pods on this machine (PROVIDER=qemu)
+up: provider ## A real Kubernetes with peer pods on this machine (PROVIDER=qemu or aws)
 	@testbed/packages
-	@cargo xtask up
+	@cargo xtask up --provider $(PROVIDER)
 
 down: ## Ends it and removes all of it
 	@cargo xtask down
@@ -36,10 +36,8 @@ check: ## Formatting, lints, dependencies and the rules of the house
 	@cargo xtask check
 
 provider:
-ifeq ($(PROVIDER),aws)
-	@echo "PROVIDER=aws: not yet; PROVIDER=qemu runs the VMs on this machine" >&2; exit 1
-else ifneq ($(PROVIDER),qemu)
-	@echo "PROVIDER=$(PROVIDER): there is no such provider; there is qemu" >&2; exit 1
+ifeq ($(filter qemu aws,$(PROVIDER)),)
+	@echo "PROVIDER=$(PROVIDER): there is no such provider; there are qemu and aws" >&2; exit 1
 endif
 
 .PHONY: help images up down demo test bench soak check provider

@@ -50,7 +50,7 @@ pub(crate) use self::network::sink;
 use self::{context::Context, history::Report};
 use crate::{
     process::{root, show},
-    testbed::{self, Profile},
+    testbed::{self, Profile, Provider},
     tools,
 };
 
@@ -120,7 +120,7 @@ pub(crate) struct Options {
 /// Brings up what is measured, and measures it.
 pub(crate) fn bench(options: &Options) -> Result<()> {
     let was_up = testbed::is_up();
-    testbed::up(options.profile)?;
+    testbed::up(options.profile, Provider::Qemu)?;
     // Fetched before: in the bed's namespaces no registry is reached.
     tools::moto()?;
     let measured = measure_in_the_bed(options);

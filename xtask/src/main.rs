@@ -16,14 +16,18 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::Parser;
 
-use self::testbed::Profile;
+use self::testbed::{Profile, Provider};
 
 /// Everything around the build: checks, tests, and a real Kubernetes on this machine.
 #[derive(Parser)]
 #[command(name = "cargo xtask")]
 enum Task {
     /// Starts the test bed: a real Kubernetes with peer pods, in namespaces of its own.
-    Up,
+    Up {
+        /// Where VMs run; on a bed that is up too.
+        #[arg(long, value_enum, default_value_t = Provider::Qemu)]
+        provider: Provider,
+    },
     /// Ends the test bed and removes all of it.
     Down,
     /// Formatting, lints, dependencies and the rules of the house.
@@ -65,7 +69,7 @@ enum Task {
 
 fn main() -> ExitCode {
     let result = match Task::parse() {
-        Task::Up => testbed::up(Profile::Testbed),
+        Task::Up { provider } => testbed::up(Profile::Testbed, provider),
         Task::Down => testbed::down(),
         Task::Check => check::check(),
         Task::Docs => check::write_generated(),

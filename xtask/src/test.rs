@@ -9,7 +9,7 @@ use crate::{
     at_once::run_at_once,
     check,
     process::{cargo, run, step},
-    testbed::{self, Profile},
+    testbed::{self, Profile, Provider},
     tools,
 };
 
@@ -50,7 +50,7 @@ pub(crate) fn test() -> Result<()> {
     })?;
     step("fuzzing, briefly", fuzz::fuzz)?;
     let was_up = testbed::is_up();
-    step("test bed", || testbed::up(Profile::Testbed))?;
+    step("test bed", || testbed::up(Profile::Testbed, Provider::Qemu))?;
     let scenarios = step("scenarios on the real Kubernetes", || {
         scenarios_of("scenarios", "2")
     });
@@ -60,10 +60,27 @@ pub(crate) fn test() -> Result<()> {
     });
     // Each of these disturbs every pod of the node.
     let disruptions = step("disruptions, one at a time", || scenarios_of("disruptions", "1"));
-    if !was_up {
+    let instances = instances();
+    if was_up {
+        step("test bed, as it was", || {
+            testbed::up(Profile::Testbed, Provider::Qemu)
+        })?;
+    } else {
         step("test bed down", testbed::down)?;
     }
-    scenarios.and(soak).and(compatible).and(disruptions)
+    scenarios
+        .and(soak)
+        .and(compatible)
+        .and(disruptions)
+        .and(instances)
+}
+
+/// The same bed with another provider: another one would cost another start.
+fn instances() -> Result<()> {
+    step("test bed with VMs on EC2", || {
+        testbed::up(Profile::Testbed, Provider::Aws)
+    })?;
+    step("VMs on EC2, which is emulated", || scenarios_of("instances", "1"))
 }
 
 /// How many sequences of launches and ends a soak makes.

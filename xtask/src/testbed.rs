@@ -9,6 +9,7 @@ mod artifacts;
 mod cgroups;
 mod chart;
 mod debian;
+mod ec2;
 mod holder;
 mod images;
 mod init;
@@ -34,10 +35,11 @@ pub(crate) use self::{
     debian::promtool,
     init::{init, refresh},
     layout::{image, second_cgroup},
+    plan::Provider,
     programs::helm,
 };
 use self::{chart::Packed, holder::Holder, layout::State, plan::Plan};
-use crate::process::output;
+use crate::{process::output, tools};
 
 /// A start takes 10 s; a machine busy with something else takes several times that.
 const START_LIMIT: Duration = Duration::from_secs(180);
@@ -54,12 +56,16 @@ pub(crate) fn is_up() -> bool {
 }
 
 /// Starts the bed, or brings the programs of one that runs up to date.
-pub(crate) fn up(profile: Profile) -> Result<()> {
+pub(crate) fn up(profile: Profile, provider: Provider) -> Result<()> {
     ensure!(
         rustix::process::geteuid().is_root(),
         "the test bed needs root: it makes namespaces, mounts and cgroups"
     );
     let artifacts = prepare(profile)?;
+    if provider == Provider::Aws {
+        tools::moto()?;
+    }
+    let plan = plan(&artifacts, provider)?;
     let start = Instant::now();
     let _lock = lock::take(&layout::folder().join("lock"))?;
     let state = State(layout::state());
@@ -67,16 +73,16 @@ pub(crate) fn up(profile: Profile) -> Result<()> {
         Some(holder) if state.failed().exists() => {
             holder.kill()?;
             remove_rest(&state)?;
-            begin(&state, &artifacts)?
+            begin(&state, &artifacts, &plan)?
         }
         Some(holder) => {
             println!("the test bed runs already");
-            bring_up_to_date(&state, &artifacts)?;
+            bring_up_to_date(&state, &artifacts, plan)?;
             holder
         }
         None => {
             remove_rest(&state)?;
-            begin(&state, &artifacts)?
+            begin(&state, &artifacts, &plan)?
         }
     };
     wait_ready(&state, holder)?;
@@ -105,7 +111,7 @@ pub(crate) fn down() -> Result<()> {
     Ok(())
 }
 
-fn begin(state: &State, artifacts: &Artifacts) -> Result<Holder> {
+fn begin(state: &State, artifacts: &Artifacts, plan: &Plan) -> Result<Holder> {
     for folder in ["bin", "log"] {
         let path = state.file(folder);
         fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
@@ -113,12 +119,12 @@ fn begin(state: &State, artifacts: &Artifacts) -> Result<Holder> {
     install::programs(state, &artifacts.ours)?;
     install::namespaces_shim(state)?;
     install::xtask(state)?;
-    plan(artifacts).write(state)?;
+    plan.write(state)?;
     Holder::start(state)
 }
 
-fn plan(artifacts: &Artifacts) -> Plan {
-    Plan {
+fn plan(artifacts: &Artifacts, provider: Provider) -> Result<Plan> {
+    Ok(Plan {
         programs: artifacts.programs.clone(),
         registry: artifacts.registry.clone(),
         pause: artifacts.pause.clone(),
@@ -126,18 +132,23 @@ fn plan(artifacts: &Artifacts) -> Plan {
         probe: artifacts.probe.clone(),
         product: artifacts.product.iter().map(Packed::from).collect(),
         cgroup: layout::cgroup(),
+        provider,
+        cli: artifacts.ours.join("peerpodctl"),
+        disk: artifacts.disk.clone(),
+        firmware: artifacts.firmware.clone(),
+        moto: tools::moto_folder()?,
         accelerator: env::var("QEMU_ACCELERATOR").unwrap_or_else(|_| DEFAULT_ACCELERATOR.to_owned()),
-    }
+    })
 }
 
 /// Installs what changed, as a cluster gets a new version: a new adaptor takes up the pods of the old one.
-fn bring_up_to_date(state: &State, artifacts: &Artifacts) -> Result<()> {
+fn bring_up_to_date(state: &State, artifacts: &Artifacts, plan: Plan) -> Result<()> {
     let changed = install::programs(state, &artifacts.ours)?;
     install::xtask(state)?;
     let before = Plan::read(state)?;
     let now = Plan {
         accelerator: before.accelerator.clone(),
-        ..plan(artifacts)
+        ..plan
     };
     if !is_up() {
         return Ok(());
@@ -148,8 +159,8 @@ fn bring_up_to_date(state: &State, artifacts: &Artifacts) -> Result<()> {
         output(Command::new(&enter).args(["pkill", "-TERM", "-x", "-P", "1", "cloud-api-adapt"]))
             .context("cannot restart cloud-api-adaptor")?;
     }
-    if now.product != before.product {
-        println!("installing a new version");
+    if now.product != before.product || now.provider != before.provider {
+        println!("installing what changed");
         now.write(state)?;
         chart::refresh_from_outside(&enter, state)?;
     }

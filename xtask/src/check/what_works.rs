@@ -8,7 +8,7 @@ use crate::process::root;
 
 const PAGE: &str = "docs/what-works.md";
 /// The programs of scenarios, with what is said of each.
-const PROGRAMS: [(&str, &str); 3] = [
+const PROGRAMS: [(&str, &str); 4] = [
     (
         "scenarios",
         "What a user of peer pods sees. A scenario marked ● runs with runc first, which shows that it asks for nothing but \
@@ -17,6 +17,10 @@ const PROGRAMS: [(&str, &str); 3] = [
     (
         "disruptions",
         "What a user sees when a part of the node dies, or is set to work otherwise. Peer pods alone: other runtimes share the node's fate.",
+    ),
+    (
+        "instances",
+        "Peer pods whose VMs are EC2 instances: on an emulator of EC2 whose instances are machines that boot the published disk.",
     ),
     (
         "compatible",

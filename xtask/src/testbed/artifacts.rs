@@ -29,6 +29,9 @@ const OURS: [(&str, &str); 7] = [
     ("peerpods-webhook", "peerpods-webhook"),
 ];
 
+/// Programs that no cluster has.
+const OF_THE_BED: [(&str, &str); 1] = [("peerpods-testkit", "ec2-emulator")];
+
 /// How our own programs are built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
@@ -100,8 +103,12 @@ pub(crate) struct Product {
 
 /// Builds our programs, and the VM image into the folder `image`; only what changed.
 pub(crate) fn product(profile: Profile, image: &Path) -> Result<Product> {
+    make_product(profile, image, &OURS)
+}
+
+fn make_product(profile: Profile, image: &Path, packages: &[(&str, &str)]) -> Result<Product> {
     let (kernel_deb, stub_deb) = (debian::kernel()?, debian::stub()?);
-    let programs = build_ours(profile)?;
+    let programs = build(profile, packages)?;
     let _lock = lock::take(&layout::folder().join("artifacts.lock"))?;
     build_vm_image(&programs, &kernel_deb, &stub_deb, image)?;
     Ok(Product {
@@ -117,7 +124,9 @@ pub(crate) fn product(profile: Profile, image: &Path) -> Result<Product> {
 pub(crate) fn prepare(profile: Profile) -> Result<Artifacts> {
     let programs = programs::prepare()?;
     let registry = debian::registry()?;
-    let product = product(profile, &layout::image())?;
+    // In one call: apart, what both use would be built twice.
+    let packages = [&OURS[..], &OF_THE_BED].concat();
+    let product = make_product(profile, &layout::image(), &packages)?;
     let firmware = debian::firmware()?;
     let _lock = lock::take(&layout::folder().join("artifacts.lock"))?;
     let images = images::prepare()?;
@@ -139,12 +148,12 @@ pub(crate) fn prepare(profile: Profile) -> Result<Artifacts> {
     })
 }
 
-fn build_ours(profile: Profile) -> Result<PathBuf> {
+fn build(profile: Profile, packages: &[(&str, &str)]) -> Result<PathBuf> {
     let mut build = cargo(&["build", "--quiet", "--profile", profile.name()]);
-    build.args(OURS.iter().flat_map(|(package, _)| ["--package", package]));
+    build.args(packages.iter().flat_map(|(package, _)| ["--package", package]));
     run(&mut build)?;
     let folder = profile.folder();
-    for (package, program) in OURS {
+    for (package, program) in packages {
         let path = folder.join(program);
         fs::metadata(&path)
             .with_context(|| format!("{package} was built, but {} is not there", path.display()))?;

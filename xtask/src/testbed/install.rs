@@ -11,11 +11,12 @@ use anyhow::{Context, Result};
 use super::layout::{NAMESPACES_SOCKET, State};
 
 /// What the node runs of ours.
-const ON_THE_NODE: [&str; 4] = [
+const ON_THE_NODE: [&str; 5] = [
     "containerd-shim-kata-v2",
     "cloud-api-adaptor",
     "peerpods-guest",
     "peerpods-namespaces-launcher",
+    "ec2-emulator",
 ];
 /// The shim of runtime class kata-namespaces, as containerd looks for it: the same one with another adaptor.
 const NAMESPACES_SHIM: &str = "containerd-shim-kata-namespaces-v2";

@@ -15,6 +15,9 @@ pub(super) const REGISTRY: &str = "10.250.0.1:5000";
 /// The same images, for those who know a password.
 pub(super) const PRIVATE_REGISTRY: &str = "10.250.0.1:5001";
 
+/// EC2 and EBS, where the bed has them.
+pub(super) const EC2: &str = "10.250.0.1:4566";
+
 /// The kubelet's credentials for the images of all pods, which the adaptors use as well.
 pub(super) const NODE_CREDENTIALS: &str = "/var/lib/kubelet/config.json";
 

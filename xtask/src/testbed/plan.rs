@@ -3,9 +3,20 @@
 use std::{fs, path::PathBuf};
 
 use anyhow::{Context, Result};
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use super::{chart::Packed, layout::State};
+
+/// Where the VMs of runtime class `kata-remote` run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Provider {
+    /// As QEMU processes on the node.
+    Qemu,
+    /// As instances of an emulated EC2.
+    Aws,
+}
 
 /// Written by `up`, read by PID 1.
 #[derive(Debug, Serialize, Deserialize)]
@@ -19,12 +30,22 @@ pub(super) struct Plan {
     /// The images of our own programs.
     pub(super) product: Vec<Packed>,
     pub(super) cgroup: String,
+    /// Where VMs run.
+    pub(super) provider: Provider,
+    /// The program `peerpodctl`.
+    pub(super) cli: PathBuf,
+    /// The VM image's disk, as EC2 boots it.
+    pub(super) disk: PathBuf,
+    /// The folder with the UEFI firmware that boots it.
+    pub(super) firmware: PathBuf,
+    /// The folder that moto is in, once it is fetched.
+    pub(super) moto: PathBuf,
     /// What QEMU runs VMs with: `tcg`, `kvm` or `auto`.
     pub(super) accelerator: String,
 }
 
 /// Configuration files, below the state folder, with `@NAME@` where a value belongs.
-const FILES: [(&str, &str); 16] = [
+const FILES: [(&str, &str); 17] = [
     ("containerd.toml", include_str!("files/containerd.toml")),
     (
         "certs.d/10.250.0.1:5000/hosts.toml",
@@ -49,6 +70,7 @@ const FILES: [(&str, &str); 16] = [
     ),
     ("namespace.json", include_str!("files/namespace.json")),
     ("kata-config.json", include_str!("files/kata-config.json")),
+    ("cloud-secret.json", include_str!("files/cloud-secret.json")),
     (
         "namespaces-class.json",
         include_str!("files/namespaces-class.json"),

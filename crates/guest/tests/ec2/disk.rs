@@ -173,6 +173,7 @@ fn the_published_disk_boots_by_uefi_and_serves_its_pod() {
             mac: MAC,
             instance_type: "m6a.large",
             memory_mib: 512,
+            vcpus: 1,
         })
         .unwrap();
 

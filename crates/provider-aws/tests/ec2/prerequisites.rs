@@ -64,6 +64,7 @@ fn ask(moto: &Moto, service: &str, parameters: &[(&str, &str)]) -> String {
             ),
         ],
         body: body.as_bytes()[1..].to_vec(),
+        peer: None,
     };
     let answer = forward(&request, moto.address()).unwrap();
     let text = String::from_utf8(answer.body).unwrap();

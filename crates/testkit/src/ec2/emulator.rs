@@ -10,9 +10,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -20,11 +19,12 @@ use std::{
 
 use super::{
     Moto,
+    account::Account,
     limits::Limits,
     xml::{refusal, values, without_reservations},
 };
 use crate::{
-    http::{HttpAnswer, HttpReply, HttpRequest, HttpServer, forward},
+    http::{HttpAnswer, HttpReply, HttpRequest, HttpServer},
     wait_for,
 };
 
@@ -34,8 +34,6 @@ pub const REGION: &str = "eu-central-1";
 /// A request takes a fraction of a second.
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
 
-/// Tells moto whose request it is.
-const ACCOUNT_HEADER: &str = "x-moto-account-id";
 const FIRST_ACCOUNT: u64 = 100_000_000_001;
 
 /// The question for instances that are not terminated.
@@ -100,6 +98,15 @@ impl Request {
     }
 }
 
+/// What happens to instances, told to what runs them.
+pub(super) enum Change<'a> {
+    /// These were launched, by this request.
+    Launched(Vec<String>, &'a Request),
+    /// This one ends: it is still there.
+    Ends(&'a str),
+}
+
+type Observer = Box<dyn Fn(Change<'_>) + Send + Sync>;
 type Faults = Box<dyn FnMut(&Request) -> Option<Fault> + Send>;
 
 /// EC2 on loopback: an account of its own, in a server that this process's tests share.
@@ -109,8 +116,8 @@ pub struct Emulator {
 }
 
 struct Shared {
-    moto: SocketAddr,
-    account: String,
+    account: Account,
+    observer: OnceLock<Observer>,
     under_way: AtomicUsize,
     state: Mutex<State>,
     /// Held from a token's look-up to its entry.
@@ -140,6 +147,12 @@ impl Emulator {
     pub fn start() -> Option<Self> {
         static ACCOUNTS: AtomicU64 = AtomicU64::new(FIRST_ACCOUNT);
         let moto = Moto::shared()?;
+        let number = ACCOUNTS.fetch_add(1, Ordering::Relaxed);
+        Some(Self::of(Account::new(moto.address(), number)))
+    }
+
+    /// That of an account whose server the caller keeps.
+    pub(super) fn of(account: Account) -> Self {
         let state = State {
             launches: BTreeMap::new(),
             made: Vec::new(),
@@ -150,20 +163,26 @@ impl Emulator {
             limits: None,
         };
         let shared = Arc::new(Shared {
-            moto: moto.address(),
-            account: ACCOUNTS.fetch_add(1, Ordering::Relaxed).to_string(),
+            account,
+            observer: OnceLock::new(),
             under_way: AtomicUsize::new(0),
             state: Mutex::new(state),
             launching: Mutex::new(()),
         });
         let serving = shared.clone();
-        let server = HttpServer::start(move |request| {
-            serving.under_way.fetch_add(1, Ordering::SeqCst);
-            let answer = serving.answer(request);
-            serving.under_way.fetch_sub(1, Ordering::SeqCst);
-            answer
-        });
-        Some(Self { server, shared })
+        let server = HttpServer::start(move |request| serving.serve(request));
+        Self { server, shared }
+    }
+
+    /// From now on `observer` is told of instances.
+    pub(super) fn observe(&self, observer: impl Fn(Change<'_>) + Send + Sync + 'static) {
+        let first = self.shared.observer.set(Box::new(observer)).is_ok();
+        assert!(first, "one observer is told");
+    }
+
+    /// What a client gets for its request.
+    pub(super) fn answer(&self, http: &HttpRequest) -> HttpAnswer {
+        self.shared.serve(http)
     }
 
     /// Its address for clients.
@@ -244,7 +263,9 @@ impl Emulator {
 
     /// Ends an instance, as its guest does.
     pub fn terminate(&self, id: &str) {
+        let interfaces = self.shared.interfaces(id);
         self.ask(&[("Action", "TerminateInstances"), ("InstanceId.1", id)]);
+        self.shared.remove(&interfaces);
         self.shared.state().ended.insert(id.to_owned());
     }
 
@@ -253,37 +274,28 @@ impl Emulator {
         self.ask(&[("Action", "StopInstances"), ("InstanceId.1", id)]);
     }
 
-    /// Asks moto itself.
     fn ask(&self, parameters: &[(&str, &str)]) -> String {
-        let body = form_urlencoded::Serializer::new(String::from("Version=2016-11-15"))
-            .extend_pairs(parameters)
-            .finish();
-        let scope = format!("Credential=AKIDTEST/20260101/{REGION}/ec2/aws4_request");
-        let request = HttpRequest {
-            method: "POST".to_owned(),
-            target: "/".to_owned(),
-            headers: vec![
-                (
-                    "authorization".to_owned(),
-                    format!("AWS4-HMAC-SHA256 {scope}, SignedHeaders=host, Signature=none"),
-                ),
-                (
-                    "content-type".to_owned(),
-                    "application/x-www-form-urlencoded".to_owned(),
-                ),
-            ],
-            body: body.into_bytes(),
-        };
-        let reply = self.shared.forward(&request);
-        let text = String::from_utf8_lossy(&reply.body).into_owned();
-        assert_eq!(reply.status, 200, "moto refuses {parameters:?}: {text}");
-        text
+        let answer = self.shared.account.ask(parameters);
+        answer.expect("EC2 takes what it has documented")
     }
 }
 
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn serve(&self, http: &HttpRequest) -> HttpAnswer {
+        self.under_way.fetch_add(1, Ordering::SeqCst);
+        let answer = self.answer(http);
+        self.under_way.fetch_sub(1, Ordering::SeqCst);
+        answer
+    }
+
+    fn tell(&self, change: Change<'_>) {
+        if let Some(observer) = self.observer.get() {
+            observer(change);
+        }
     }
 
     fn answer(&self, http: &HttpRequest) -> HttpAnswer {
@@ -319,15 +331,8 @@ impl Shared {
             "RunInstances" => self.run_instances(http, request),
             "DescribeInstances" => self.describe_instances(http),
             "TerminateInstances" => self.terminate_instances(http, request),
-            _ => self.forward(http),
+            _ => self.account.forward(http),
         }
-    }
-
-    fn forward(&self, http: &HttpRequest) -> HttpReply {
-        let mut http = http.clone();
-        http.headers
-            .push((ACCOUNT_HEADER.to_owned(), self.account.clone()));
-        forward(&http, self.moto).expect("moto answers")
     }
 
     fn run_instances(&self, http: &HttpRequest, request: &Request) -> HttpReply {
@@ -360,10 +365,11 @@ impl Shared {
         http.body = body.into_bytes();
         http.headers
             .retain(|(name, _)| !name.eq_ignore_ascii_case("content-length"));
-        let reply = self.forward(&http);
+        let reply = self.account.forward(&http);
         let text = String::from_utf8_lossy(&reply.body).into_owned();
         let instances = values(&text, "instanceId");
         if !instances.is_empty() {
+            self.tell(Change::Launched(instances.clone(), request));
             let mut state = self.state();
             let made = instances.iter().map(|id| (id.clone(), Instant::now()));
             state.made.extend(made);
@@ -381,7 +387,7 @@ impl Shared {
 
     fn describe_instances(&self, http: &HttpRequest) -> HttpReply {
         let hidden = self.hidden();
-        let mut reply = self.forward(http);
+        let mut reply = self.account.forward(http);
         if !hidden.is_empty() {
             let text = String::from_utf8_lossy(&reply.body);
             reply.body = without_reservations(&text, &hidden).into_bytes();
@@ -394,11 +400,32 @@ impl Shared {
         if self.hidden().contains(&id) {
             return refusal(400, "InvalidInstanceID.NotFound");
         }
-        let reply = self.forward(http);
+        // Before EC2 gives its address to another one.
+        self.tell(Change::Ends(&id));
+        let interfaces = self.interfaces(&id);
+        let reply = self.account.forward(http);
         if reply.status == 200 {
+            self.remove(&interfaces);
             self.state().ended.insert(id);
         }
         reply
+    }
+
+    /// The interfaces of an instance.
+    fn interfaces(&self, id: &str) -> Vec<String> {
+        let shown = self
+            .account
+            .ask(&[("Action", "DescribeInstances"), ("InstanceId.1", id)]);
+        values(&shown.unwrap_or_default(), "networkInterfaceId")
+    }
+
+    /// Removes interfaces: those that were made with an instance go with it, which moto does for some of them alone.
+    fn remove(&self, interfaces: &[String]) {
+        for interface in interfaces {
+            let one = ("NetworkInterfaceId", interface.as_str());
+            // One that is gone is as good.
+            let _ = self.account.ask(&[("Action", "DeleteNetworkInterface"), one]);
+        }
     }
 
     /// The instances that are not shown yet.

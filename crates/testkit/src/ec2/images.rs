@@ -9,17 +9,23 @@ use std::{
 
 use super::{
     Moto,
+    account::Account,
     emulator::Request,
     xml::{refusal, values},
 };
 use crate::http::{HttpAnswer, HttpReply, HttpRequest, HttpServer, forward};
 
+/// Whose requests are that say nothing else, by moto.
+const ACCOUNT: &str = "123456789012";
 /// The actions that make an image.
 const MAKERS: [&str; 2] = ["RegisterImage", "CopyImage"];
 /// Where snapshots are sealed.
 const COMPLETION: &str = "/snapshots/completion/";
 /// Where a request's tags for the image are.
 const TAGS: &str = "TagSpecification.1.Tag";
+
+/// Where a registration has the snapshot of the root volume.
+const SNAPSHOT: &str = "BlockDeviceMapping.1.Ebs.SnapshotId";
 
 type Faults = Box<dyn FnMut(&HttpRequest) -> Option<HttpAnswer> + Send>;
 
@@ -42,6 +48,8 @@ struct State {
     /// Snapshots that are sealed.
     completed: BTreeSet<String>,
     blocks: usize,
+    /// What each image was registered with; moto gives an image another snapshot.
+    snapshots: BTreeMap<String, String>,
 }
 
 impl ImageRegistry {
@@ -55,11 +63,34 @@ impl ImageRegistry {
                 registrations: Vec::new(),
                 completed: BTreeSet::new(),
                 blocks: 0,
+                snapshots: BTreeMap::new(),
             }),
         });
         let answering = shared.clone();
         let server = HttpServer::start(move |request| answering.answer(request));
         Some(Self { server, shared })
+    }
+
+    /// Whether it has something to add to what moto would answer.
+    pub(super) fn concerns(http: &HttpRequest) -> bool {
+        // Requests of EC2 have no path, those of EBS have.
+        let action = Request::parse(&http.body).action;
+        http.target != "/" || MAKERS.contains(&action.as_str()) || action == "DescribeSnapshots"
+    }
+
+    /// What a client gets for its request.
+    pub(super) fn answer(&self, http: &HttpRequest) -> HttpAnswer {
+        self.shared.answer(http)
+    }
+
+    /// The snapshot that an image was registered with.
+    pub(super) fn snapshot_of(&self, image: &str) -> Option<String> {
+        self.shared.state().snapshots.get(image).cloned()
+    }
+
+    /// The account that images are published to.
+    pub(super) fn account(&self) -> Account {
+        Account::new(self.shared.moto.address(), ACCOUNT)
     }
 
     /// Its address, for clients of EC2 and of EBS.
@@ -123,6 +154,7 @@ impl Shared {
     fn make_image(&self, http: &HttpRequest, request: Request) -> HttpReply {
         let name = request.parameter("Name").unwrap_or_default().to_owned();
         let tags = request.tags(TAGS);
+        let snapshot = request.parameter(SNAPSHOT).map(str::to_owned);
         {
             let mut state = self.state();
             state.registrations.push(request);
@@ -133,6 +165,11 @@ impl Shared {
         let reply = self.forward(http);
         let ids = values(&String::from_utf8_lossy(&reply.body), "imageId");
         if let (200, Some(id)) = (reply.status, ids.first()) {
+            let mut state = self.state();
+            state
+                .snapshots
+                .extend(snapshot.map(|snapshot| (id.clone(), snapshot)));
+            drop(state);
             let tagged = self.forward(&HttpRequest {
                 body: tagging(id, &tags).into_bytes(),
                 ..http.clone()

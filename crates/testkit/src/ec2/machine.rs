@@ -30,6 +30,8 @@ pub struct MachineSettings<'a> {
     pub instance_type: &'a str,
     /// Its memory.
     pub memory_mib: u32,
+    /// Its processors.
+    pub vcpus: u32,
 }
 
 /// A running machine; it ends when it is dropped.
@@ -56,6 +58,7 @@ impl Machine {
             .args(["-accel", "tcg,thread=multi", "-cpu", "max,la57=off"])
             .args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"])
             .args(["-m", &format!("{}M", settings.memory_mib)])
+            .args(["-smp", &settings.vcpus.to_string()])
             .args(["-smbios", "type=0,vendor=Amazon EC2"])
             .arg("-smbios")
             .arg(format!(

@@ -60,11 +60,11 @@ impl MetadataService {
         // Accepted connections inherit it.
         listener.set_ttl(hop_limit)?;
         let seen = Arc::new(Mutex::new(Vec::new()));
-        let (log, tokens) = (seen.clone(), Tokens::default());
+        let (log, metadata) = (seen.clone(), Metadata::new(facts));
         let server = HttpServer::on(listener, move |request| {
             let line = format!("{} {}", request.method, request.target);
             log.lock().unwrap_or_else(PoisonError::into_inner).push(line);
-            answer(&facts, &tokens, request)
+            metadata.answer(request)
         })?;
         Ok(Self { server, seen })
     }
@@ -80,21 +80,36 @@ impl MetadataService {
     }
 }
 
-fn answer(facts: &InstanceFacts, tokens: &Tokens, request: &HttpRequest) -> HttpAnswer {
-    let status = |status| HttpAnswer::new(status, "");
-    match (request.method.as_str(), request.target.as_str()) {
-        // A reverse proxy that an attacker talks through adds this header.
-        ("PUT", TOKEN_PATH) if request.header("x-forwarded-for").is_some() => status(403),
-        ("PUT", TOKEN_PATH) => match lifetime(request) {
-            Some(lifetime) => HttpAnswer::new(200, tokens.issue(lifetime)),
-            None => status(400),
-        },
-        ("GET", _) if !tokens.is_valid(request.header(TOKEN_HEADER)) => status(401),
-        ("GET", path) => match value(facts, path) {
-            Some(value) => HttpAnswer::new(200, value),
-            None => status(404),
-        },
-        _ => status(405),
+/// What one instance is told of itself.
+pub(super) struct Metadata {
+    facts: InstanceFacts,
+    tokens: Tokens,
+}
+
+impl Metadata {
+    pub(super) fn new(facts: InstanceFacts) -> Self {
+        Self {
+            facts,
+            tokens: Tokens::default(),
+        }
+    }
+
+    pub(super) fn answer(&self, request: &HttpRequest) -> HttpAnswer {
+        let status = |status| HttpAnswer::new(status, "");
+        match (request.method.as_str(), request.target.as_str()) {
+            // A reverse proxy that an attacker talks through adds this header.
+            ("PUT", TOKEN_PATH) if request.header("x-forwarded-for").is_some() => status(403),
+            ("PUT", TOKEN_PATH) => match lifetime(request) {
+                Some(lifetime) => HttpAnswer::new(200, self.tokens.issue(lifetime)),
+                None => status(400),
+            },
+            ("GET", _) if !self.tokens.is_valid(request.header(TOKEN_HEADER)) => status(401),
+            ("GET", path) => match value(&self.facts, path) {
+                Some(value) => HttpAnswer::new(200, value),
+                None => status(404),
+            },
+            _ => status(405),
+        }
     }
 }
 

@@ -1,15 +1,21 @@
 //! EC2 and what belongs to it, on loopback, for tests of what speaks to AWS; and instances, for tests of what runs on them.
+//! [`Cloud`] is both together: EC2 whose instances run.
 
+mod account;
+mod cloud;
 mod emulator;
 mod images;
+mod instances;
 mod limits;
 mod machine;
 mod metadata;
 mod moto;
+mod snapshot;
 mod subnet;
 mod time;
 mod xml;
 
+pub use cloud::{Cloud, CloudSettings};
 pub use emulator::{Emulator, Fault, REGION, Request};
 pub use images::ImageRegistry;
 pub use machine::{Machine, MachineSettings};

@@ -1,5 +1,6 @@
 //! The subnet of one instance, in the network namespace of the test: a tap device for its interface, and a DHCP server that
-//! gives it the one address that is its own, as EC2 does.
+//! gives it the one address that is its own, as EC2 does. Instances of one network have a device each, so what they send one
+//! another goes by way of this side.
 
 use std::{
     fs,
@@ -29,9 +30,10 @@ pub struct SubnetSettings<'a> {
     pub prefix: u8,
 }
 
-/// A subnet that serves addresses until it is dropped; its device goes with the test's namespace.
+/// A subnet that serves addresses until it is dropped. A device that it made goes with it.
 pub struct Subnet {
     server: Child,
+    made: Option<String>,
 }
 
 impl Subnet {
@@ -41,7 +43,9 @@ impl Subnet {
     /// `ip` or busybox's `udhcpd` is missing or refuses.
     pub fn start(folder: &Path, settings: SubnetSettings<'_>) -> io::Result<Self> {
         ip(&["tuntap", "add", settings.device, "mode", "tap"])?;
-        Self::start_on(folder, settings)
+        let mut subnet = Self::start_on(folder, settings)?;
+        subnet.made = Some(settings.device.to_owned());
+        Ok(subnet)
     }
 
     /// Gives a device that is there the addresses of the router and of EC2's services, and starts the server.
@@ -49,7 +53,8 @@ impl Subnet {
     /// # Errors
     /// As [`Subnet::start`].
     pub fn start_on(folder: &Path, settings: SubnetSettings<'_>) -> io::Result<Self> {
-        let router = format!("{}/{}", settings.router, settings.prefix);
+        let router = format!("{}/32", settings.router);
+        let instance = format!("{}/32", settings.instance);
         let device = settings.device;
         ip(&["link", "set", "lo", "up"])?;
         ip(&["address", "add", &router, "dev", device])?;
@@ -57,6 +62,7 @@ impl Subnet {
             ip(&["address", "add", &format!("{service}/32"), "dev", device])?;
         }
         ip(&["link", "set", device, "mtu", &MTU.to_string(), "up"])?;
+        ip(&["route", "add", &instance, "dev", device])?;
         let file = folder.join(format!("udhcpd-{device}.conf"));
         fs::File::create(&file)?.write_all(configuration(folder, settings).as_bytes())?;
         let server = Command::new("busybox")
@@ -66,7 +72,7 @@ impl Subnet {
             .stdout(Stdio::null())
             .stderr(fs::File::create(folder.join(format!("udhcpd-{device}.log")))?)
             .spawn()?;
-        Ok(Self { server })
+        Ok(Self { server, made: None })
     }
 }
 
@@ -75,6 +81,10 @@ impl Drop for Subnet {
         // One that has ended is as good.
         let _ = self.server.kill();
         let _ = self.server.wait();
+        if let Some(device) = &self.made {
+            // It may have gone with its namespace.
+            let _ = ip(&["link", "delete", device]);
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! The little of EC2's XML that the emulator changes or looks at.
 
+use std::{io, num::ParseIntError, str::FromStr};
+
 use crate::http::HttpReply;
 
 /// The texts of all elements of this name.
@@ -12,6 +14,15 @@ pub(super) fn values(xml: &str, name: &str) -> Vec<String> {
         .collect();
     found.dedup();
     found
+}
+
+/// A number in an answer.
+///
+/// # Errors
+/// It is none.
+pub(super) fn number<T: FromStr<Err = ParseIntError>>(text: &str) -> io::Result<T> {
+    text.parse()
+        .map_err(|error| io::Error::other(format!("{text:?} is no number: {error}")))
 }
 
 /// A refusal.

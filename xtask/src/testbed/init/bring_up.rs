@@ -53,13 +53,14 @@ pub(super) fn bring_up(plan: &Plan, state: &State) -> Result<()> {
         wait_for("the API server", || kubectl(&["get", "--raw", "/readyz"]))
     })?;
     fs::write(API_SERVES, "").context("cannot tell that the API server serves")?;
-    step(state, "chart", || {
+    step(state, "namespace", || {
         for object in ["namespace", "namespaces-class", "namespaces-adaptor"] {
             apply(state, object)?;
         }
-        node_credentials(state)?;
-        chart::install(plan, state)
+        node_credentials(state)
     })?;
+    let settings = step(state, "settings", || chart::settings(plan, state))?;
+    step(state, "chart", || chart::install(plan, state, &settings))?;
     step(state, "KataConfig", || apply(state, "kata-config"))?;
     let node = format!("node/{NODE}");
     step(state, "node", || {
@@ -69,7 +70,7 @@ pub(super) fn bring_up(plan: &Plan, state: &State) -> Result<()> {
     step(state, "service account", || {
         kubectl(&["wait", "--for=create", "serviceaccount/default", "--timeout=90s"])
     })?;
-    step(state, "peer pods", || chart::wait(plan))?;
+    step(state, "peer pods", || chart::wait(plan, &settings))?;
     wait_for_namespaces_adaptor(state)?;
     fs::write(state.ready(), "").context("cannot tell that the bed is ready")
 }

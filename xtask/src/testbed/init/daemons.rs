@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::testbed::{
     layout::{
-        CGROUP2, CONTAINERD, NAMESPACES_SOCKET, NODE, NODE_ADDRESS, NODE_CREDENTIALS, PRIVATE_REGISTRY,
+        CGROUP2, CONTAINERD, EC2, NAMESPACES_SOCKET, NODE, NODE_ADDRESS, NODE_CREDENTIALS, PRIVATE_REGISTRY,
         REGISTRY, State,
     },
     plan::Plan,
@@ -56,6 +56,7 @@ pub(super) fn all(plan: &Plan, state: &State) -> Vec<Daemon> {
             )
         },
         outside(state),
+        ec2(plan, state),
         namespaces_adaptor(plan, state),
         client(
             "kube-controller-manager",
@@ -155,6 +156,20 @@ fn outside(state: &State) -> Daemon {
         program: "nsenter".into(),
         arguments: server.map(str::to_owned).into(),
         environment: Vec::new(),
+        after: None,
+    }
+}
+
+/// EC2, whose instances are machines on the node's network. Until somebody asks it for something, it costs next to nothing.
+fn ec2(plan: &Plan, state: &State) -> Daemon {
+    Daemon {
+        name: "ec2",
+        program: state.file("bin/ec2-emulator"),
+        arguments: vec![EC2.to_owned(), state.text("ec2")],
+        environment: vec![
+            ("PEERPODS_TEST_MOTO", plan.moto.display().to_string()),
+            ("PEERPODS_TEST_FIRMWARE", plan.firmware.display().to_string()),
+        ],
         after: None,
     }
 }
