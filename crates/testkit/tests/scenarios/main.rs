@@ -18,6 +18,7 @@ mod registries;
 mod resources;
 mod scratch;
 mod security;
+mod seeing;
 mod streams;
 mod volumes;
 mod workload;

@@ -10,5 +10,7 @@ if [ -z "$init" ]; then
     echo "the test bed is not up: run \`make up\`" >&2
     exit 1
 fi
+# Plugins of kubectl are found there: `kubectl peerpods`.
+export PATH="@STATE@/bin:$PATH"
 export KUBECONFIG='@STATE@/pki/admin.kubeconfig' KUBECACHEDIR='@STATE@/kube-cache'
 exec nsenter --target "${init% }" --net -- '@PROGRAMS@/kubectl' "$@"
