@@ -59,16 +59,31 @@ impl PodBuilder {
     pub fn create(self, bed: &Bed) -> Pod<'_> {
         bed.kubectl(&["delete", "pod", &self.name, "--ignore-not-found", "--now"])
             .text();
-        bed.apply(&self.object);
-        Pod { bed, name: self.name }
+        match self.try_create(bed) {
+            Ok(pod) => pod,
+            Err(why) => panic!("{why}"),
+        }
     }
 
     /// Tries to make the pod, and gives the words with which the API server refuses it.
+    pub fn try_create<'bed>(&self, bed: &'bed Bed) -> Result<Pod<'bed>, String> {
+        let output = bed.kubectl_with_input(&["apply", "-f", "-"], &self.object.to_string());
+        match output.code {
+            0 => Ok(Pod {
+                bed,
+                name: self.name.clone(),
+            }),
+            _ => Err(output.stderr),
+        }
+    }
+
+    /// Makes a pod that the API server refuses, and gives its words.
     #[track_caller]
     pub fn refused(self, bed: &Bed) -> String {
-        let output = bed.kubectl_with_input(&["apply", "-f", "-"], &self.object.to_string());
-        assert_ne!(output.code, 0, "{}", output.stdout);
-        output.stderr
+        match self.try_create(bed) {
+            Ok(pod) => panic!("{} is not refused", pod.name),
+            Err(why) => why,
+        }
     }
 
     /// Makes the pod and waits until it is ready.

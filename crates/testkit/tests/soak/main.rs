@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod census;
+mod chaos;
 mod image;
 
 use std::{env, process::Command, time::Duration};
@@ -24,8 +25,13 @@ struct Extent {
     image: LargeImage,
 }
 
+/// Whether it is what the specification promises, and not a short form of it.
+fn is_full() -> bool {
+    env::var("PEERPODS_SOAK").is_ok_and(|extent| extent == "full")
+}
+
 fn extent() -> Extent {
-    if env::var("PEERPODS_SOAK").is_ok_and(|extent| extent == "full") {
+    if is_full() {
         Extent {
             pods: 500,
             pods_at_once: 5,
