@@ -125,10 +125,18 @@ struct Summary {
     pods: Vec<SummaryPod>,
 }
 
+/// The kubelet's own figures of a pod are of its control group on the node, in which nothing of a peer pod is: what counts is
+/// what its containers use.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct SummaryPod {
     pod_ref: PodReference,
+    #[serde(default)]
+    containers: Vec<SummaryContainer>,
+}
+
+#[derive(Deserialize)]
+struct SummaryContainer {
     cpu: Option<SummaryCpu>,
     memory: Option<SummaryMemory>,
 }
@@ -149,12 +157,12 @@ impl SummaryPod {
     fn usage(self) -> (PodKey, Usage) {
         /// Of a thousandth of a CPU.
         const NANO: u64 = 1_000_000;
+        let sum = |of: fn(&SummaryContainer) -> Option<u64>| {
+            self.containers.iter().filter_map(of).reduce(u64::saturating_add)
+        };
         let usage = Usage {
-            cpu_millicores: self
-                .cpu
-                .and_then(|cpu| cpu.usage_nano_cores)
-                .map(|cores| cores.div_ceil(NANO)),
-            memory_bytes: self.memory.and_then(|memory| memory.working_set_bytes),
+            cpu_millicores: sum(|one| one.cpu.as_ref()?.usage_nano_cores).map(|cores| cores.div_ceil(NANO)),
+            memory_bytes: sum(|one| one.memory.as_ref()?.working_set_bytes),
         };
         (self.pod_ref.key(), usage)
     }
@@ -184,15 +192,20 @@ mod tests {
     #[test]
     fn a_kubelets_summary_is_understood_also_where_it_knows_nothing_yet() {
         let summary = json!({"node": {}, "pods": [
-            {"podRef": {"name": "web", "namespace": "shop", "uid": "u"}, "cpu": {"usageNanoCores": 2_000_001},
-             "memory": {"workingSetBytes": 4096}},
+            {"podRef": {"name": "web", "namespace": "shop", "uid": "u"},
+             "cpu": {"usageNanoCores": 0}, "memory": {"workingSetBytes": 0},
+             "containers": [
+                {"name": "a", "cpu": {"usageNanoCores": 2_000_001}, "memory": {"workingSetBytes": 4096}},
+                {"name": "b", "cpu": {"usageNanoCores": 1}, "memory": {"workingSetBytes": 1}},
+                {"name": "new"},
+             ]},
             {"podRef": {"name": "new", "namespace": "shop", "uid": "v"}},
         ]});
         let summary: Summary = serde_json::from_value(summary).unwrap();
         let usages: Vec<_> = summary.pods.into_iter().map(|pod| pod.usage().1).collect();
         let known = Usage {
             cpu_millicores: Some(3),
-            memory_bytes: Some(4096),
+            memory_bytes: Some(4097),
         };
         assert_eq!(usages, [known, Usage::default()]);
     }
