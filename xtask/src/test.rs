@@ -106,6 +106,14 @@ pub(crate) fn soak() -> Result<()> {
                 .env("PEERPODS_TEST_MOTO", tools::moto()?))
         },
     )?;
+    let artifacts = testbed::prepare(Profile::Testbed)?;
+    step("an operator with 500 nodes and 5,000 PeerPods", || {
+        let package = ["test", "--package", "peerpods-operator", "--test", "cluster"];
+        let which = ["--", "large", "--nocapture"];
+        run(cargo(&[&package[..], &which[..]].concat())
+            .env("PEERPODS_SOAK", "full")
+            .env("PEERPODS_TEST_KUBERNETES", &artifacts.programs))
+    })?;
     let package = ["test", "--package", "peerpods-testkit", "--features", "scenario"];
     let which = ["--test", "soak", "--", "--test-threads", "1", "--nocapture"];
     run(cargo(&[&package[..], &which[..]].concat()).env("PEERPODS_SOAK", "full"))
