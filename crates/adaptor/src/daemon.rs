@@ -180,6 +180,7 @@ async fn run(settings: Settings) -> Result<(), Fatal> {
         },
         limits,
         peer_pods: peer_pods.clone(),
+        cluster: cluster.clone(),
     });
     let sandboxes = Sandboxes::new(journal, node.clone(), metrics.clone());
     sandboxes

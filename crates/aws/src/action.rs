@@ -14,6 +14,8 @@ pub enum Action {
     DescribeInstances,
     /// Sizes of instance types.
     DescribeInstanceTypes,
+    /// Lists requests for spot instances.
+    DescribeSpotInstanceRequests,
     /// The console of an instance.
     GetConsoleOutput,
     /// Changes tags.
@@ -44,6 +46,7 @@ impl Action {
             Self::TerminateInstances => "TerminateInstances",
             Self::DescribeInstances => "DescribeInstances",
             Self::DescribeInstanceTypes => "DescribeInstanceTypes",
+            Self::DescribeSpotInstanceRequests => "DescribeSpotInstanceRequests",
             Self::GetConsoleOutput => "GetConsoleOutput",
             Self::CreateTags => "CreateTags",
             Self::DescribeImages => "DescribeImages",
@@ -62,6 +65,7 @@ impl Action {
         match self {
             Self::DescribeInstances
             | Self::DescribeInstanceTypes
+            | Self::DescribeSpotInstanceRequests
             | Self::GetConsoleOutput
             | Self::DescribeImages
             | Self::DescribeSnapshots => Category::Describe,

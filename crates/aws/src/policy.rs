@@ -46,6 +46,7 @@ impl Scope {
         match action {
             Action::DescribeInstances
             | Action::DescribeInstanceTypes
+            | Action::DescribeSpotInstanceRequests
             | Action::DescribeImages
             | Action::DescribeSnapshots => Self::Look,
             Action::RunInstances => Self::Launch,

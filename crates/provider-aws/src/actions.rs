@@ -8,6 +8,7 @@ pub const ACTIONS: &[Action] = &[
     Action::TerminateInstances,
     Action::DescribeInstances,
     Action::DescribeInstanceTypes,
+    Action::DescribeSpotInstanceRequests,
     Action::DescribeImages,
     Action::GetConsoleOutput,
     Action::CreateTags,

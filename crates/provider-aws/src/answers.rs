@@ -2,9 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use peerpods_aws::{Items, Page, Tag};
+use peerpods_aws::{Action, Items, Page, Tag};
 use peerpods_provider::{Instance, InstanceId, InstanceStatus};
 use serde::Deserialize;
+
+use crate::watch::View;
 
 /// The answer to RunInstances.
 #[derive(Debug, Deserialize)]
@@ -39,6 +41,8 @@ impl Page for Reservations {
 pub(crate) struct InstanceView {
     instance_id: String,
     instance_state: State,
+    /// `spot`, for one that EC2 may take back; none for others.
+    instance_lifecycle: Option<String>,
     private_ip_address: Option<Ipv4Addr>,
     /// Its public address.
     ip_address: Option<Ipv4Addr>,
@@ -115,9 +119,22 @@ pub(crate) enum Reached {
     Publicly,
 }
 
+impl View for InstanceView {
+    type List = Reservations;
+    const ACTION: Action = Action::DescribeInstances;
+
+    fn instance_id(&self) -> InstanceId {
+        self.id()
+    }
+}
+
 impl InstanceView {
     pub(crate) fn id(&self) -> InstanceId {
         InstanceId::new(&self.instance_id)
+    }
+
+    pub(crate) fn is_spot(&self) -> bool {
+        self.instance_lifecycle.as_deref() == Some("spot")
     }
 
     /// The instance and all that was made with it: what carries its tags.

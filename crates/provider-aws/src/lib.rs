@@ -20,7 +20,8 @@
 //! image      what a VM image says of its disk
 //! request    from all of these to RunInstances
 //! launches   what this process knows of launches
-//! watch      one DescribeInstances for all of a node's VMs
+//! watch      one DescribeInstances for all of a node's VMs, one DescribeSpotInstanceRequests for all spot instances
+//! spot       what EC2 says of taking an instance back
 //! tags       an owner as tags, and back
 //! ```
 
@@ -33,6 +34,7 @@ mod launches;
 mod provider;
 mod request;
 mod settings;
+mod spot;
 mod tags;
 mod timing;
 mod types;

@@ -10,6 +10,9 @@ pub struct Timing {
     /// How old an answer may be that tells of an instance. With 10 s a hundred nodes ask half of what EC2 lets an account
     /// ask, however many VMs they have.
     pub freshness: Duration,
+    /// How often EC2 is asked whether it takes spot instances back. It says so two minutes before, and twice this may pass until
+    /// that is seen. With 20 s those hundred nodes ask another quarter.
+    pub interruption: Duration,
     /// Between two looks at something that is about to change.
     pub look: Duration,
     /// The longest from asking for an instance's end to its end; a guest that shuts down properly takes half of it.
@@ -21,6 +24,7 @@ impl Default for Timing {
         Self {
             visibility: Duration::from_secs(20),
             freshness: Duration::from_secs(10),
+            interruption: Duration::from_secs(20),
             look: Duration::from_secs(2),
             end: Duration::from_secs(90),
         }

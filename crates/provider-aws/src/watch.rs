@@ -1,12 +1,10 @@
-//! How instances are: one DescribeInstances for all that anybody asks about.
+//! How instances are: one question to EC2 for all that anybody asks about.
 
 use std::{collections::BTreeMap, time::Duration};
 
-use peerpods_aws::{Action, AwsError, Ec2, Parameters};
+use peerpods_aws::{Action, AwsError, Ec2, Page, Parameters};
 use peerpods_provider::InstanceId;
 use tokio::{sync::Mutex, time::Instant};
-
-use crate::answers::{InstanceView, Reservations};
 
 /// The most values of one filter, by EC2.
 const FILTER_VALUES_LIMIT: usize = 200;
@@ -15,36 +13,48 @@ const FILTER_VALUES_LIMIT: usize = 200;
 /// serves a pod.
 const INTEREST: Duration = Duration::from_secs(60);
 
-/// What EC2 last showed, and who is interested.
-#[derive(Debug)]
-pub(crate) struct Watch {
-    ec2: Ec2,
-    /// Locked while EC2 is asked: whoever comes meanwhile is served by the next question, together with all others.
-    sweep: Mutex<Sweep>,
+/// Something that EC2 shows of an instance, in a list that can be filtered by instances.
+pub(crate) trait View: Clone {
+    /// The list's pages.
+    type List: Page<Entry = Self>;
+    /// The call that lists it.
+    const ACTION: Action;
+
+    /// Of which instance it is.
+    fn instance_id(&self) -> InstanceId;
 }
 
-#[derive(Debug, Default)]
-struct Sweep {
+/// What EC2 last showed, and who is interested.
+#[derive(Debug)]
+pub(crate) struct Watch<V> {
+    ec2: Ec2,
+    /// Locked while EC2 is asked: whoever comes meanwhile is served by the next question, together with all others.
+    sweep: Mutex<Sweep<V>>,
+}
+
+#[derive(Debug)]
+struct Sweep<V> {
     /// When the answers in `shown` were asked for.
     asked: Option<Instant>,
-    shown: BTreeMap<InstanceId, Option<InstanceView>>,
+    shown: BTreeMap<InstanceId, Option<V>>,
     interest: BTreeMap<InstanceId, Instant>,
 }
 
-impl Watch {
+impl<V: View> Watch<V> {
     pub(crate) fn new(ec2: Ec2) -> Self {
+        let sweep = Sweep {
+            asked: None,
+            shown: BTreeMap::new(),
+            interest: BTreeMap::new(),
+        };
         Self {
             ec2,
-            sweep: Mutex::default(),
+            sweep: Mutex::new(sweep),
         }
     }
 
     /// The instance as EC2 showed it at `not_before` or later; none where it did not show it.
-    pub(crate) async fn look(
-        &self,
-        id: &InstanceId,
-        not_before: Instant,
-    ) -> Result<Option<InstanceView>, AwsError> {
+    pub(crate) async fn look(&self, id: &InstanceId, not_before: Instant) -> Result<Option<V>, AwsError> {
         let mut sweep = self.sweep.lock().await;
         let now = Instant::now();
         sweep.interest.insert(id.clone(), now);
@@ -69,21 +79,14 @@ impl Watch {
         sweep.shown.remove(id);
     }
 
-    async fn shown(
-        &self,
-        ids: &[InstanceId],
-    ) -> Result<BTreeMap<InstanceId, Option<InstanceView>>, AwsError> {
-        let mut shown: BTreeMap<InstanceId, Option<InstanceView>> =
-            ids.iter().map(|id| (id.clone(), None)).collect();
+    async fn shown(&self, ids: &[InstanceId]) -> Result<BTreeMap<InstanceId, Option<V>>, AwsError> {
+        let mut shown: BTreeMap<InstanceId, Option<V>> = ids.iter().map(|id| (id.clone(), None)).collect();
         for some in ids.chunks(FILTER_VALUES_LIMIT) {
             // By a filter: the parameter that names instances makes an error of one that is not there.
             let mut parameters = Parameters::new();
             parameters.set_filter(1, "instance-id", some.iter().map(InstanceId::as_str));
-            let views = self
-                .ec2
-                .list::<Reservations>(Action::DescribeInstances, &parameters)
-                .await?;
-            shown.extend(views.into_iter().map(|view| (view.id(), Some(view))));
+            let views = self.ec2.list::<V::List>(V::ACTION, &parameters).await?;
+            shown.extend(views.into_iter().map(|view| (view.instance_id(), Some(view))));
         }
         Ok(shown)
     }

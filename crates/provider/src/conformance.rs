@@ -3,6 +3,8 @@
 //! A provider's test makes a [`Place`] and calls [`run_all`], or single promises for a shorter story.
 //! The functions panic where a promise is broken, as tests do, and end what they launched.
 
+mod interruption;
+
 use std::{
     collections::BTreeMap,
     future::Future,
@@ -20,6 +22,8 @@ use crate::{
     AddressPool, Assignment, Instance, InstanceId, InstanceStatus, LaunchRequest, LaunchToken, Owner,
     OwnerScope, PodIdentity, Provider, ProviderError, Shape,
 };
+
+pub use interruption::{InterruptedPlace, an_interruption_is_announced};
 
 /// The cluster that the suite's instances belong to; a second one must not see them.
 const CLUSTER: &str = "conformance";

@@ -76,8 +76,8 @@ pub enum Fault {
 #[derive(Clone, Debug, Default)]
 pub struct FakeProvider {
     cloud: Arc<Mutex<Cloud>>,
-    /// Told of every end.
-    ends: Arc<Notify>,
+    /// Told of every end and every announcement.
+    changes: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
@@ -108,6 +108,8 @@ struct FakeInstance {
     request: LaunchRequest,
     instance: Instance,
     life: Life,
+    /// What was announced of its end.
+    announced: Option<String>,
     console: String,
 }
 
@@ -180,6 +182,7 @@ impl Cloud {
                 request: request.clone(),
                 instance: instance.clone(),
                 life: Life::Alive,
+                announced: None,
                 console: format!("{} starts\n", instance.id),
             },
         );
@@ -260,13 +263,36 @@ impl FakeProvider {
     /// Ends an instance from outside, as a crash or a spot interruption does.
     pub fn kill(&self, id: &InstanceId) {
         self.cloud().end(id, "the instance was killed from outside");
-        self.ends.notify_waiters();
+        self.changes.notify_waiters();
+    }
+
+    /// Announces that an instance will be taken back, as for spot instances; it lives on until it is killed.
+    pub fn interrupt(&self, id: &InstanceId, words: &str) {
+        if let Some(instance) = self.cloud().instances.get_mut(id) {
+            instance.announced = Some(words.to_owned());
+        }
+        self.changes.notify_waiters();
     }
 
     /// Lets an instance write on its console.
     pub fn write_console(&self, id: &InstanceId, text: &str) {
         if let Some(instance) = self.cloud().instances.get_mut(id) {
             instance.console.push_str(text);
+        }
+    }
+
+    /// What `seen` finds, now or after some change.
+    async fn once<T>(&self, seen: impl Fn(&Cloud) -> Option<T> + Send) -> T {
+        loop {
+            let change = self.changes.notified();
+            let mut change = std::pin::pin!(change);
+            // From here on no change is missed.
+            change.as_mut().enable();
+            let found = seen(&self.cloud());
+            if let Some(found) = found {
+                return found;
+            }
+            change.await;
         }
     }
 
@@ -380,16 +406,13 @@ impl Provider for FakeProvider {
     }
 
     async fn ended(&self, id: &InstanceId) {
-        loop {
-            let end = self.ends.notified();
-            let mut end = std::pin::pin!(end);
-            // From here on no end is missed.
-            end.as_mut().enable();
-            if !self.cloud().living().any(|living| living.instance.id == *id) {
-                return;
-            }
-            end.await;
-        }
+        let ended = |cloud: &Cloud| !cloud.living().any(|living| living.instance.id == *id);
+        self.once(|cloud| ended(cloud).then_some(())).await
+    }
+
+    async fn interruption(&self, id: &InstanceId) -> String {
+        self.once(|cloud| cloud.instances.get(id)?.announced.clone())
+            .await
     }
 
     async fn terminate(&self, id: &InstanceId) -> Result<(), ProviderError> {
@@ -397,7 +420,7 @@ impl Provider for FakeProvider {
             cloud.end(id, "the instance was terminated")
         })
         .await?;
-        self.ends.notify_waiters();
+        self.changes.notify_waiters();
         Ok(())
     }
 

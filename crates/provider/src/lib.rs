@@ -76,6 +76,12 @@ pub trait Provider: Send + Sync + 'static {
         std::future::pending().await
     }
 
+    /// Returns once the provider has announced that it will soon take the instance back, with its words for a person; never
+    /// where it announces no such thing. Asking again gives the same: who tells others of it sees that it does so once.
+    async fn interruption(&self, _id: &InstanceId) -> String {
+        std::future::pending().await
+    }
+
     /// Ends the instance; success means that it is gone, or never was.
     async fn terminate(&self, id: &InstanceId) -> Result<(), ProviderError>;
 

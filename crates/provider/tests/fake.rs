@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use peerpods_provider::{
     InstanceId, Provider, ProviderError,
-    conformance::{self, Place, request},
+    conformance::{self, InterruptedPlace, Place, request},
     fake::{Call, FakeProvider, Fault},
 };
 
@@ -21,12 +21,20 @@ impl Place for Fake {
     }
 }
 
+#[async_trait]
+impl InterruptedPlace for Fake {
+    async fn interrupt(&self, id: &InstanceId) {
+        self.0.interrupt(id, "the fake cloud needs it back");
+    }
+}
+
 struct Fake(FakeProvider);
 
 #[tokio::test]
 async fn the_fake_keeps_the_contract() {
     let fake = FakeProvider::new();
     conformance::run_all(&Fake(fake.clone())).await;
+    conformance::an_interruption_is_announced(&Fake(fake.clone())).await;
     assert_eq!(fake.instances(), []);
     let fake = FakeProvider::new();
     fake.launch_in_batches(50);

@@ -1,5 +1,6 @@
 //! What the drivers have done, for real: the provider, the node's network and the pod directories.
 
+mod interruption;
 mod orphans;
 mod pod_directory;
 
@@ -22,6 +23,7 @@ pub(crate) use self::orphans::end_orphans;
 pub(crate) use self::pod_directory::PodDirectories;
 use crate::{
     agent::{self, Credentials},
+    kubernetes::Cluster,
     launch::launch_within,
     peer_pods::{PeerPods, Shown},
     relay::Relay,
@@ -52,6 +54,8 @@ pub(crate) struct Node {
     pub(crate) pool: Pool,
     /// What the cluster sees of the VMs, where it is to see something.
     pub(crate) peer_pods: Option<PeerPods>,
+    /// Where pods are told of what comes over their VMs.
+    pub(crate) cluster: Cluster,
 }
 
 #[async_trait]
@@ -143,7 +147,10 @@ impl Effects for Node {
         self.directories.mark(&plan.sandbox, "vm-ready");
         self.show(plan, Shown::Ready(instance.clone()));
         reachable();
-        let reason = agent::await_death(self.provider.as_ref(), instance).await;
+        let reason = tokio::select! {
+            reason = agent::await_death(self.provider.as_ref(), instance) => reason,
+            never = self.pass_interruption_on(plan, instance) => match never {},
+        };
         // Shims are told before what they hold of the VM is taken away.
         self.directories.tell_end(&plan.sandbox, &reason.to_string());
         reason

@@ -14,19 +14,25 @@ use peerpods_provider::{
 use super::{GuestDefaults, Node, PodDirectories, end_orphans};
 use crate::{
     journal::Journal,
+    kubernetes::{Access, Cluster},
     sandbox::{Effects, Limits, Plan, Reason, Sandboxes, example},
     warm::{Pool, PoolSettings},
 };
 
-struct Lab {
-    folder: tempfile::TempDir,
-    provider: FakeProvider,
-    node: Arc<Node>,
-    plan: Plan,
+pub(super) struct Lab {
+    pub(super) folder: tempfile::TempDir,
+    pub(super) provider: FakeProvider,
+    pub(super) node: Arc<Node>,
+    pub(super) plan: Plan,
 }
 
 impl Lab {
     fn new() -> Self {
+        Self::with(Access::None)
+    }
+
+    /// With this way to the API server.
+    pub(super) fn with(access: Access) -> Self {
         let folder = tempfile::Builder::new().prefix("pp").tempdir_in("/tmp").unwrap();
         let provider = FakeProvider::new();
         let directories = PodDirectories::new(folder.path().to_owned(), ShimSettings::default()).unwrap();
@@ -53,6 +59,7 @@ impl Lab {
             },
             limits: Limits::default(),
             peer_pods: None,
+            cluster: Cluster::new(access),
         });
         let plan = example("pod-1", 555_000);
         node.directories.make(&plan.sandbox).unwrap();
@@ -64,7 +71,7 @@ impl Lab {
         }
     }
 
-    async fn launch(&self) -> Result<peerpods_provider::Instance, Reason> {
+    pub(super) async fn launch(&self) -> Result<peerpods_provider::Instance, Reason> {
         self.node.launch(&self.plan, &self.plan.launch_token(1)).await
     }
 }

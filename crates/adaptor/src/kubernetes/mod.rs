@@ -3,6 +3,7 @@
 //! There are no watches and no caches of objects: the daemon runs on every node, and asks for little.
 
 mod error;
+mod event;
 mod name;
 mod pod;
 
@@ -22,6 +23,7 @@ use tokio::{sync::Mutex, time::timeout};
 use zeroize::Zeroizing;
 
 pub(crate) use error::KubernetesError;
+pub(crate) use event::Warning;
 pub(crate) use name::ObjectName;
 pub(crate) use pod::Secret;
 

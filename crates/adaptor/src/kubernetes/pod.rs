@@ -64,6 +64,15 @@ impl Cluster {
             .await
     }
 
+    /// The UID of the pod of this name. The account needs `get` on pods.
+    pub(crate) async fn pod_uid(&self, namespace: &str, name: &str) -> Result<String, KubernetesError> {
+        let checked = |text: &str| {
+            ObjectName::try_from(text.to_owned()).map_err(|error| KubernetesError::Refused(error.to_string()))
+        };
+        let pod = self.pod(&checked(namespace)?, &checked(name)?).await?;
+        Ok(pod.metadata.uid)
+    }
+
     /// One Secret. The account needs `get` on Secrets of the namespace.
     pub(crate) async fn secret(
         &self,

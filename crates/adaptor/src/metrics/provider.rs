@@ -133,6 +133,10 @@ impl Provider for Measured {
         self.provider.ended(id).await;
     }
 
+    async fn interruption(&self, id: &InstanceId) -> String {
+        self.provider.interruption(id).await
+    }
+
     async fn terminate(&self, id: &InstanceId) -> Result<(), ProviderError> {
         self.measure("terminate", self.provider.terminate(id)).await
     }

@@ -15,7 +15,7 @@ use super::{
     Shown,
     object::{Template, status},
 };
-use crate::kubernetes::{Cluster, KubernetesError, ObjectName};
+use crate::kubernetes::{Cluster, KubernetesError};
 
 /// The first pause after a failure; each further one is twice as long, up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -106,12 +106,8 @@ async fn make(cluster: &Cluster, template: &Template) -> Result<PeerPod, Kuberne
     let uid = match &template.pod_uid {
         Some(uid) => uid.clone(),
         None => {
-            let name = |text: &String| {
-                ObjectName::try_from(text.clone())
-                    .map_err(|error| KubernetesError::Refused(error.to_string()))
-            };
-            let (namespace, pod) = (name(&template.key.namespace)?, name(&template.pod_name)?);
-            cluster.pod(&namespace, &pod).await?.metadata.uid
+            let (namespace, pod) = (&template.key.namespace, &template.pod_name);
+            cluster.pod_uid(namespace, pod).await?
         }
     };
     let object = &template.object(&uid);

@@ -8,9 +8,10 @@ use tokio::time::{Instant, sleep};
 use super::lookup;
 use crate::{
     Timing,
-    answers::{Existence, Reached},
+    answers::{Existence, InstanceView, Reached},
     error::during,
     launches::Launches,
+    spot::SpotRequestView,
     watch::Watch,
 };
 
@@ -21,7 +22,9 @@ pub(super) struct Account {
     pub(super) reached: Reached,
     pub(super) timing: Timing,
     pub(super) launches: Launches,
-    pub(super) watch: Watch,
+    pub(super) watch: Watch<InstanceView>,
+    /// Of spot instances alone.
+    pub(super) spot_requests: Watch<SpotRequestView>,
 }
 
 impl Account {
@@ -29,6 +32,7 @@ impl Account {
         Self {
             launches: Launches::new(timing),
             watch: Watch::new(ec2.clone()),
+            spot_requests: Watch::new(ec2.clone()),
             ec2,
             reached,
             timing,
@@ -53,6 +57,7 @@ impl Account {
             }
         }
         self.watch.forget(id).await;
+        self.spot_requests.forget(id).await;
         self.launches.forget(id);
         Ok(())
     }

@@ -1,13 +1,14 @@
 //! The provider's calls.
 
 mod account;
+mod interruption;
 mod launch;
 mod lookup;
 mod reaper;
 
 pub use reaper::AwsReaper;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -34,6 +35,12 @@ use crate::{
 
 /// The most instances of one call: EC2 advises several smaller ones, since what one asks for has to be found in one zone.
 const BATCH_LIMIT: usize = 50;
+
+/// This long ago, or now where the clock does not reach back that far.
+fn ago(age: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_sub(age).unwrap_or(now)
+}
 
 /// Launches peer pod VMs as EC2 instances.
 #[derive(Clone, Debug)]
@@ -161,14 +168,16 @@ impl Provider for AwsProvider {
     }
 
     async fn describe(&self, id: &InstanceId) -> Result<InstanceStatus, ProviderError> {
-        let fresh = Instant::now()
-            .checked_sub(self.place.account.timing.freshness)
-            .unwrap_or_else(Instant::now);
-        let shown = self.place.account.shown(id, fresh).await?;
+        let account = &self.place.account;
+        let shown = account.shown(id, ago(account.timing.freshness)).await?;
         Ok(shown.map_or_else(
             || InstanceStatus::Gone("EC2 does not know the instance".to_owned()),
             |view| view.status(),
         ))
+    }
+
+    async fn interruption(&self, id: &InstanceId) -> String {
+        self.place.account.interruption(id).await
     }
 
     async fn terminate(&self, id: &InstanceId) -> Result<(), ProviderError> {

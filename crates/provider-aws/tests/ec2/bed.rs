@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use peerpods_aws::{Pace, StaticCredentials};
-use peerpods_provider::{InstanceId, OwnerScope, Provider, conformance::Place};
+use peerpods_provider::{
+    InstanceId, OwnerScope, Provider,
+    conformance::{InterruptedPlace, Place},
+};
 use peerpods_provider_aws::{AwsArguments, AwsProvider, AwsProviderSettings, Timing};
 use peerpods_testkit::ec2::{Emulator, REGION};
 
@@ -12,6 +15,7 @@ use peerpods_testkit::ec2::{Emulator, REGION};
 pub(crate) const HURRY: Timing = Timing {
     visibility: Duration::from_millis(100),
     freshness: Duration::from_millis(20),
+    interruption: Duration::from_millis(20),
     look: Duration::from_millis(20),
     end: Duration::from_secs(10),
 };
@@ -93,5 +97,12 @@ impl Place for Bed {
 
     async fn kill(&self, id: &InstanceId) {
         self.emulator.terminate(id.as_str());
+    }
+}
+
+#[async_trait]
+impl InterruptedPlace for Bed {
+    async fn interrupt(&self, id: &InstanceId) {
+        self.emulator.interrupt(id.as_str());
     }
 }

@@ -144,3 +144,46 @@ async fn ends_that_are_waited_for_are_waited_for_together() {
     let asked = bed.emulator.requests_of("DescribeInstances").len();
     assert!(asked <= 20, "{asked} questions about 20 VMs");
 }
+
+#[tokio::test]
+async fn interruptions_are_asked_for_together_and_of_spot_instances_alone() {
+    let Some(bed) = Bed::start(&[("PODVM_SPOT", "true")]).await else {
+        return;
+    };
+    // Each answer serves all that ask during the test.
+    let timing = Timing {
+        interruption: std::time::Duration::from_secs(3600),
+        ..HURRY
+    };
+    let launcher = bed.connect(timing).await;
+    let mut ids = Vec::new();
+    for number in 0..20 {
+        let request = request(&format!("spot-{number}"), "node-a");
+        ids.push(launcher.launch(&request).await.unwrap().id);
+    }
+    ids.iter().for_each(|id| bed.emulator.interrupt(id.as_str()));
+    bed.emulator.set_faults(|request| {
+        let is_spot = request.parameter("InstanceMarketOptions.MarketType") == Some("spot");
+        is_spot.then_some(Fault::Refuse(500, "InsufficientInstanceCapacity"))
+    });
+    let on_demand = launcher.launch(&request("on-demand", "node-a")).await.unwrap().id;
+
+    // As after a restart: each of the node's VMs is new to it, and asked for with all that were before.
+    let provider = bed.connect(timing).await;
+    let wait = async || {
+        let before = bed.emulator.requests_of("DescribeSpotInstanceRequests").len();
+        let waited = join_all(ids.iter().map(|id| provider.interruption(id)));
+        tokio::select! {
+            biased;
+            words = provider.interruption(&on_demand) => panic!("{words}"),
+            words = waited => assert!(words.iter().all(|words| words.contains("no-capacity")), "{words:?}"),
+        }
+        bed.emulator.requests_of("DescribeSpotInstanceRequests").len() - before
+    };
+    let questions = wait().await;
+    assert!((1..=20).contains(&questions), "{questions} questions");
+    assert_eq!(wait().await, 0, "nothing is asked that is known");
+    let asked = bed.emulator.requests_of("DescribeSpotInstanceRequests");
+    let mut values = asked.iter().flat_map(|request| request.parameters.values());
+    assert!(values.all(|value| value != on_demand.as_str()));
+}

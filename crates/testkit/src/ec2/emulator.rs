@@ -5,6 +5,7 @@
 //! - *Client tokens*: a repeated RunInstances gets the first one's answer; one with other parameters, or whose instance was
 //!   terminated, is refused. They count per subnet here, where EC2 counts them per zone.
 //! - *Eventual consistency*: for a while a new instance is not shown, and cannot be ended.
+//! - *Spot instances*: the requests behind them, and their interruption when a test asks for it.
 //! - *Request limits*, where a test asks for them: those that AWS gives an account by default.
 //! - *Faults*, by [`Fault`].
 
@@ -21,6 +22,7 @@ use super::{
     Moto,
     account::Account,
     limits::Limits,
+    spot::SpotRequests,
     xml::{refusal, values, without_reservations},
 };
 use crate::{
@@ -132,6 +134,7 @@ struct State {
     faults: Faults,
     visibility: Duration,
     limits: Option<Limits>,
+    spot: SpotRequests,
 }
 
 /// What a client token was used for.
@@ -161,6 +164,7 @@ impl Emulator {
             faults: Box::new(|_| None),
             visibility: Duration::ZERO,
             limits: None,
+            spot: SpotRequests::default(),
         };
         let shared = Arc::new(Shared {
             account,
@@ -269,6 +273,11 @@ impl Emulator {
         self.shared.state().ended.insert(id.to_owned());
     }
 
+    /// Takes a spot instance back: EC2 says so from now on, and two minutes later, for which a test need not wait, ends it.
+    pub fn interrupt(&self, id: &str) {
+        self.shared.state().spot.interrupt(id);
+    }
+
     /// Stops an instance, as a person does.
     pub fn stop(&self, id: &str) {
         self.ask(&[("Action", "StopInstances"), ("InstanceId.1", id)]);
@@ -330,6 +339,7 @@ impl Shared {
         match request.action.as_str() {
             "RunInstances" => self.run_instances(http, request),
             "DescribeInstances" => self.describe_instances(http),
+            "DescribeSpotInstanceRequests" => self.state().spot.describe(request),
             "TerminateInstances" => self.terminate_instances(http, request),
             _ => self.account.forward(http),
         }
@@ -371,6 +381,7 @@ impl Shared {
         if !instances.is_empty() {
             self.tell(Change::Launched(instances.clone(), request));
             let mut state = self.state();
+            state.spot.launched(request, &instances);
             let made = instances.iter().map(|id| (id.clone(), Instant::now()));
             state.made.extend(made);
             state.launches.insert(

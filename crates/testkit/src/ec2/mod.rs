@@ -11,6 +11,7 @@ mod machine;
 mod metadata;
 mod moto;
 mod snapshot;
+mod spot;
 mod subnet;
 mod time;
 mod xml;
