@@ -47,12 +47,14 @@ enum Beside {
     Program(&'static str),
     /// The authorities that clouds' certificates are of.
     Authorities,
+    /// What is published to EC2: the VM's disk, packed, and what it was made of, in /usr/share/peerpods; and these authorities.
+    Disk,
     /// What providers need: these authorities, and the VM image of the provider `qemu`, in
     /// /usr/share/peerpods; QEMU itself is the node's.
     Providers,
 }
 
-const DEFINITIONS: [Definition; 4] = [
+const DEFINITIONS: [Definition; 5] = [
     Definition {
         name: "peerpods-operator",
         description: "From one KataConfig to nodes that run, and count, peer pods",
@@ -80,6 +82,13 @@ const DEFINITIONS: [Definition; 4] = [
         program: "peerpods-operator",
         user: ROOT,
         beside: Beside::Program("containerd-shim-kata-v2"),
+    },
+    Definition {
+        name: "peerpods-vm-image",
+        description: "Publishes the image of peer pods' virtual machines to EC2",
+        program: "peerpodctl",
+        user: NOBODY,
+        beside: Beside::Disk,
     },
 ];
 
@@ -159,6 +168,10 @@ fn files(definition: &Definition, product: &Product) -> Vec<(String, u32, PathBu
     match definition.beside {
         Beside::Nothing | Beside::Authorities => {}
         Beside::Program(name) => files.push(program(name)),
+        Beside::Disk => files.extend([
+            shared("disk.raw.gz", &product.packed_disk),
+            shared("manifest.json", &product.manifest),
+        ]),
         Beside::Providers => files.extend([
             shared("vmlinuz", &product.kernel),
             shared("initrd.img", &product.initrd),
@@ -187,11 +200,11 @@ fn folders(beside: &Beside) -> Vec<Item> {
         Item::Link("var/run".to_owned(), "../run"),
         Item::Folder("tmp", 0o1777),
     ];
-    if let Beside::Providers = beside {
+    if let Beside::Providers | Beside::Disk = beside {
         folders.push(Item::Folder("usr/share", 0o755));
         folders.push(Item::Folder("usr/share/peerpods", 0o755));
     }
-    if let Beside::Providers | Beside::Authorities = beside {
+    if let Beside::Providers | Beside::Disk | Beside::Authorities = beside {
         folders.extend(["etc", "etc/ssl", "etc/ssl/certs"].map(|name| Item::Folder(name, 0o755)));
         folders.push(Item::File(
             AUTHORITIES.to_owned(),

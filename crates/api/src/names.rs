@@ -24,6 +24,9 @@ pub const SETTINGS_CONFIG_MAP: &str = "peer-pods-cm";
 /// The key of that ConfigMap which, as in newer releases, sets how many VMs a node may have.
 pub const LIMIT_SETTING: &str = "PEERPODS_LIMIT_PER_NODE";
 
+/// The key of that ConfigMap which says what VMs on EC2 boot.
+pub const IMAGE_SETTING: &str = "PODVM_AMI_ID";
+
 /// How many VMs a node may have where nobody says otherwise.
 pub const DEFAULT_LIMIT: &str = "10";
 
@@ -92,4 +95,7 @@ pub mod conditions {
 
     /// The settings and credentials that the object names can be used; a message names the key that cannot.
     pub const SETTINGS_VALID: &str = "SettingsValid";
+
+    /// KataConfig: the VM image is in EC2. It is there only where the operator publishes the image.
+    pub const IMAGE_PUBLISHED: &str = "ImagePublished";
 }

@@ -5,6 +5,7 @@
 
 use std::{fs::File, os::unix::fs::FileExt, process::Command};
 
+use peerpods_image::pack;
 use peerpods_testkit::ec2::ImageRegistry;
 use serde_json::Value;
 
@@ -32,7 +33,7 @@ fn an_image_is_published_copied_shared_listed_and_removed() {
     let image = folder.path().join("image");
     std::fs::create_dir(&image).unwrap();
     let disk = File::create_new(image.join("disk.raw")).unwrap();
-    disk.set_len(1 << 30).unwrap();
+    disk.set_len(64 << 20).unwrap();
     disk.write_all_at(b"boots", 1 << 20).unwrap();
 
     let publish = format!(
@@ -51,6 +52,22 @@ fn an_image_is_published_copied_shared_listed_and_removed() {
     assert_eq!(again, published);
 
     let id = published[0]["image_id"].as_str().unwrap();
+    // As the operator's Job does: out of a container image, which nobody writes to.
+    pack(&image.join("disk.raw"), &image.join("disk.raw.gz")).unwrap();
+    std::fs::remove_file(image.join("disk.raw")).unwrap();
+    let (work, told) = (folder.path().join("work"), folder.path().join("termination-log"));
+    std::fs::create_dir(&work).unwrap();
+    peerpodctl(
+        &registry,
+        &format!(
+            "image publish --region eu-central-1 --unpack-into {} --id-file {} {}",
+            work.display(),
+            told.display(),
+            image.display()
+        ),
+    );
+    assert_eq!(std::fs::read_to_string(&told).unwrap(), id);
+
     let listed = peerpodctl(&registry, "image list --region eu-central-1");
     assert_eq!(listed.lines().count(), 1);
     assert!(listed.starts_with(id), "{listed}");

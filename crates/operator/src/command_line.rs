@@ -67,6 +67,9 @@ pub(crate) struct RunArguments {
     /// The image of this program with the shim beside it, which installs the runtime on nodes.
     #[arg(long, env = "RELATED_IMAGE_PEERPODS_NODE_RUNTIME")]
     pub(crate) node_runtime_image: String,
+    /// The image of peerpodctl with the VM's disk beside it, which is published to EC2 where no VM image is named.
+    #[arg(long, env = "RELATED_IMAGE_PEERPODS_VM_IMAGE")]
+    pub(crate) vm_image: String,
     /// How the runtime comes to nodes.
     #[arg(long, env = "NODE_RUNTIME", value_enum, default_value_t = NodeRuntimeWay::Auto)]
     pub(crate) node_runtime: NodeRuntimeWay,
@@ -88,6 +91,7 @@ impl RunArguments {
             adaptor: self.adaptor_image.clone(),
             webhook: self.webhook_image.clone(),
             node_runtime: self.node_runtime_image.clone(),
+            vm_image: self.vm_image.clone(),
         }
     }
 }
@@ -162,6 +166,8 @@ mod tests {
             "c",
             "--node-runtime-image",
             "d",
+            "--vm-image",
+            "e",
         ];
         let parsed =
             CommandLine::try_parse_from([&["peerpods-operator", "run"][..], &variables].concat()).unwrap();

@@ -30,6 +30,8 @@ pub struct Images {
     pub webhook: String,
     /// Of this program, with the shim beside it: what installs the runtime on nodes.
     pub node_runtime: String,
+    /// Of `peerpodctl`, with the VM's disk beside it: what publishes the VM image.
+    pub vm_image: String,
 }
 
 /// An issuer of cert-manager.

@@ -21,6 +21,8 @@ pub(crate) const MACHINE_CONFIGURATION: &str = "machineconfiguration.openshift.i
 pub enum Kind {
     /// Of the adaptor, and of what installs and removes the runtime.
     DaemonSet,
+    /// It publishes the VM image.
+    Job,
     /// Of the webhook.
     Deployment,
     /// Of the webhook.
@@ -51,8 +53,9 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::DaemonSet,
+        Self::Job,
         Self::Deployment,
         Self::Service,
         Self::PodDisruptionBudget,
@@ -72,6 +75,7 @@ impl Kind {
     fn parts(self) -> (&'static str, &'static str, &'static str, &'static str) {
         match self {
             Self::DaemonSet => ("apps", "v1", "DaemonSet", "daemonsets"),
+            Self::Job => ("batch", "v1", "Job", "jobs"),
             Self::Deployment => ("apps", "v1", "Deployment", "deployments"),
             Self::Service => ("", "v1", "Service", "services"),
             Self::PodDisruptionBudget => ("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets"),
@@ -132,6 +136,7 @@ impl Kind {
     pub fn namespaced(self) -> bool {
         match self {
             Self::DaemonSet
+            | Self::Job
             | Self::Deployment
             | Self::Service
             | Self::PodDisruptionBudget
@@ -152,6 +157,7 @@ impl Kind {
     pub fn names(self) -> &'static [&'static str] {
         match self {
             Self::DaemonSet => &[names::ADAPTOR, names::NODE_INSTALL, names::NODE_REMOVE],
+            Self::Job => &[names::IMAGE_PUBLISHER],
             Self::Deployment | Self::PodDisruptionBudget | Self::Certificate => &[names::WEBHOOK],
             Self::Service => &[names::WEBHOOK_SERVICE],
             Self::Secret => &[names::WEBHOOK_SECRET],

@@ -40,6 +40,8 @@ pub const ADAPTOR: &str = "peerpodconfig-ctrl-caa-daemon";
 pub const NODE_INSTALL: &str = "peerpods-node-install";
 /// The DaemonSet that removes it.
 pub const NODE_REMOVE: &str = "peerpods-node-remove";
+/// The Job that publishes the VM image.
+pub const IMAGE_PUBLISHER: &str = "peerpods-image-publisher";
 /// The webhook's Deployment, its PodDisruptionBudget, and what cert-manager is asked for.
 pub const WEBHOOK: &str = "peer-pods-webhook";
 /// The webhook's Service.

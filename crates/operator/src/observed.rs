@@ -1,6 +1,10 @@
 //! What the operator knows of the cluster when it plans: of every object only what a plan depends on.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    str::FromStr,
+};
 
 use k8s_openapi::jiff::Timestamp;
 use peerpods_api::{KataConfig, PeerPod, PeerPodConfig};
@@ -96,11 +100,19 @@ pub enum Component {
     NodeRemove,
     /// What changes peer pods as they are created.
     Webhook,
+    /// What publishes the VM image.
+    ImagePublisher,
 }
 
 impl Component {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Adaptor, Self::NodeInstall, Self::NodeRemove, Self::Webhook];
+    pub const ALL: [Self; 5] = [
+        Self::Adaptor,
+        Self::NodeInstall,
+        Self::NodeRemove,
+        Self::Webhook,
+        Self::ImagePublisher,
+    ];
 
     /// The value of the label `app.kubernetes.io/component`.
     pub fn label(self) -> &'static str {
@@ -109,7 +121,33 @@ impl Component {
             Self::NodeInstall => "node-install",
             Self::NodeRemove => "node-remove",
             Self::Webhook => "webhook",
+            Self::ImagePublisher => "image-publisher",
         }
+    }
+}
+
+/// The id of an image in EC2, such as `ami-0123456789abcdef0`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageId(String);
+
+/// What is no id of an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an image's id is ami- and letters or digits")]
+pub struct InvalidImageId;
+
+impl FromStr for ImageId {
+    type Err = InvalidImageId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidImageId> {
+        let rest = text.strip_prefix("ami-").ok_or(InvalidImageId)?;
+        let is_id = !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        is_id.then(|| Self(text.to_owned())).ok_or(InvalidImageId)
+    }
+}
+
+impl fmt::Display for ImageId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
     }
 }
 
@@ -118,6 +156,8 @@ impl Component {
 pub struct ComponentPod {
     /// Whose it is.
     pub component: Component,
+    /// The UID of the object that made it.
+    pub owner: Option<String>,
     /// Its node, once it has one.
     pub node: Option<NodeName>,
     /// How far it is.
@@ -133,6 +173,11 @@ pub enum PodState {
     Starting,
     /// It says that it is ready.
     Ready,
+    /// Its work is done, and this is what it says of that.
+    Finished {
+        /// Its termination message.
+        message: String,
+    },
     /// Something keeps it from becoming ready.
     Failing {
         /// In one word, as the kubelet says it.

@@ -51,10 +51,11 @@ const PERMISSIONS: [Permission; 16] = [
     // Who uses the runtime class, and how the components are.
     cluster("", &["pods"], &["list"]),
     own("", &["pods"], &["list", "watch"], &[]),
+    // The id of the image that was published becomes a setting.
     own(
         "",
         &["configmaps"],
-        &["list", "watch"],
+        &["list", "watch", "patch"],
         &[api::SETTINGS_CONFIG_MAP],
     ),
     // Only which keys there are is kept; the certificate's key is not.

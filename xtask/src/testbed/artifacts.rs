@@ -95,6 +95,10 @@ pub(crate) struct Product {
     pub(crate) kernel: PathBuf,
     /// The VM image's initrd.
     pub(crate) initrd: PathBuf,
+    /// The VM image's disk, as a container image holds it.
+    pub(crate) packed_disk: PathBuf,
+    /// What the VM image was made of.
+    pub(crate) manifest: PathBuf,
     /// The Debian package that the kernel is of.
     pub(crate) kernel_deb: PathBuf,
     /// The Debian package that the disk's boot stub is of.
@@ -115,6 +119,8 @@ fn make_product(profile: Profile, image: &Path, packages: &[(&str, &str)]) -> Re
         programs,
         kernel: image.join("vmlinuz"),
         initrd: image.join("initrd.img"),
+        packed_disk: image.join("disk.raw.gz"),
+        manifest: image.join("manifest.json"),
         kernel_deb,
         stub_deb,
     })
@@ -167,7 +173,7 @@ fn build_vm_image(ours: &Path, kernel_deb: &Path, stub_deb: &Path, output: &Path
     fs::create_dir_all(output).with_context(|| format!("cannot make {}", output.display()))?;
     stamp::make(&output.with_extension("inputs"), &inputs, || {
         run(Command::new(&builder)
-            .args(["image", "build", "--guest"])
+            .args(["image", "build", "--packed", "--guest"])
             .arg(&guest)
             .arg("--kernel-deb")
             .arg(kernel_deb)

@@ -126,6 +126,7 @@ fn values(plan: &Plan, settings: &Value) -> Value {
             "webhook": image("peerpods-webhook"),
             "adaptor": image("cloud-api-adaptor"),
             "nodeRuntime": image("peerpods-node-runtime"),
+            "vmImage": image("peerpods-vm-image"),
         },
         // The bed has one node.
         "operator": {"replicas": 1},

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use peerpods_image::{BuildRequest, KernelSource, Manifest, StubSource, build};
+use peerpods_image::{BuildRequest, KernelSource, Manifest, StubSource, build, pack};
 use serde::Serialize;
 
+use super::{DISK, PACKED_DISK};
 use crate::output::{Format, Report, print};
 
 const HELP: &str = "\
@@ -34,6 +35,9 @@ pub(crate) struct Arguments {
     /// Where the outputs go; it is made when it is not there.
     #[arg(long, value_name = "FOLDER")]
     directory: PathBuf,
+    /// Also writes disk.raw.gz, the disk as a container image can hold it, for `image publish --unpack-into`.
+    #[arg(long, requires = "Stub")]
+    packed: bool,
 }
 
 #[derive(Args)]
@@ -99,5 +103,8 @@ pub(crate) fn run(arguments: Arguments, format: Format) -> Result<()> {
     };
     let manifest = build(&request, |line| eprintln!("{line}")).context("cannot build the image")?;
     let directory = request.output;
+    if arguments.packed {
+        pack(&directory.join(DISK), &directory.join(PACKED_DISK)).context("cannot pack the disk")?;
+    }
     print(format, &Built { directory, manifest })
 }

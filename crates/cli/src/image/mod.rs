@@ -10,6 +10,11 @@ use clap::Subcommand;
 
 use crate::output::Format;
 
+/// The disk in a folder that `image build` made.
+const DISK: &str = "disk.raw";
+/// The same disk, packed.
+const PACKED_DISK: &str = "disk.raw.gz";
+
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Builds kernel, initrd and disk: the same bytes from the same inputs.

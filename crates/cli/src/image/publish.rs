@@ -1,14 +1,20 @@
 //! `peerpodctl image publish`.
 
-use std::path::PathBuf;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use peerpods_aws::Region;
-use peerpods_image::publish::{Progress, copy, publish, share};
+use peerpods_image::{
+    publish::{Progress, copy, publish, share},
+    unpack,
+};
 
-use super::published::Images;
+use super::{DISK, PACKED_DISK, published::Images};
 use crate::{
     aws::AwsArguments,
     output::{Format, print},
@@ -26,8 +32,6 @@ Example:
   peerpodctl image publish --region eu-central-1 --copy-to us-east-1 image
 The image's id is the value of PODVM_AMI_ID in the ConfigMap peer-pods-cm.";
 
-/// The file of a disk in a folder that `image build` made.
-const DISK: &str = "disk.raw";
 /// Account numbers of AWS.
 const ACCOUNT_DIGITS: usize = 12;
 
@@ -37,6 +41,13 @@ pub(crate) struct Arguments {
     /// The folder that `image build` made, or a disk.
     #[arg(value_name = "PATH")]
     image: PathBuf,
+    /// The disk is packed (`disk.raw.gz`), and is unpacked into this folder. The record of what is done of its publication is
+    /// kept there, too.
+    #[arg(long, value_name = "FOLDER")]
+    unpack_into: Option<PathBuf>,
+    /// Also writes the image's id, and nothing else, to this file.
+    #[arg(long, value_name = "FILE")]
+    id_file: Option<PathBuf>,
     /// A further region that gets a copy of the image; may be repeated.
     #[arg(long, value_name = "REGION")]
     copy_to: Vec<Region>,
@@ -56,21 +67,15 @@ fn account(text: &str) -> Result<String, &'static str> {
 }
 
 pub(crate) async fn run(arguments: Arguments, format: Format) -> Result<()> {
-    let disk = if arguments.image.is_dir() {
-        arguments.image.join(DISK)
-    } else {
-        arguments.image
-    };
-    ensure!(
-        disk.is_file(),
-        "{} is not there: build it with `peerpodctl image build --stub-deb …`",
-        disk.display()
-    );
+    let disk = disk(&arguments.image, arguments.unpack_into.as_deref())?;
     let aws = arguments.aws.connect().await?;
     let bar = Bar::new();
     let image = publish(&aws, &disk, &|progress| bar.show(progress)).await;
     bar.finish();
     let image = image.with_context(|| format!("cannot publish {} to {}", disk.display(), aws.region()))?;
+    if let Some(file) = &arguments.id_file {
+        fs::write(file, &image.image_id).with_context(|| format!("cannot write {}", file.display()))?;
+    }
     let mut images = vec![(aws, image)];
     for region in arguments.copy_to {
         let (aws, image) = &images[0];
@@ -92,6 +97,30 @@ pub(crate) async fn run(arguments: Arguments, format: Format) -> Result<()> {
         format,
         &Images(images.into_iter().map(|(_, image)| image).collect()),
     )
+}
+
+/// The disk that is published.
+fn disk(image: &Path, unpack_into: Option<&Path>) -> Result<PathBuf> {
+    let (name, option) = match unpack_into {
+        Some(_) => (PACKED_DISK, "--packed "),
+        None => (DISK, ""),
+    };
+    let disk = if image.is_dir() {
+        image.join(name)
+    } else {
+        image.to_owned()
+    };
+    ensure!(
+        disk.is_file(),
+        "{} is not there: build it with `peerpodctl image build {option}--stub-deb …`",
+        disk.display()
+    );
+    let Some(folder) = unpack_into else {
+        return Ok(disk);
+    };
+    let unpacked = folder.join(DISK);
+    unpack(&disk, &unpacked).context("cannot unpack the disk")?;
+    Ok(unpacked)
 }
 
 /// A publication's progress, where a person looks at it.

@@ -80,9 +80,9 @@ pub fn adaptor(installation: &Installation, observed: &Observed, log_level: &str
     ManagedObject::new(Kind::DaemonSet, ADAPTOR, &installation.namespace, body)
 }
 
-/// Of all that adaptors read as they start: the limit is read by the operator alone. Of credentials it is their version,
+/// Of all that adaptors, and what publishes images, read as they start: the limit is read by the operator alone. Of credentials it is their version,
 /// for a hash of them would be a trace of them.
-fn settings_revision(observed: &Observed) -> String {
+pub(super) fn settings_revision(observed: &Observed) -> String {
     let settings = observed
         .settings
         .iter()

@@ -1,6 +1,7 @@
 //! The objects that the operator installs.
 
 mod adaptor;
+mod image_publisher;
 mod machine_configs;
 mod namespaces;
 mod node_runtime;
@@ -10,6 +11,7 @@ mod webhook;
 pub(crate) use self::node_runtime::NODE_ROOT;
 pub use self::{
     adaptor::adaptor,
+    image_publisher::image_publisher,
     machine_configs::{machine_config, machine_config_pool},
     namespaces::{InvalidSelector, namespace_policy},
     node_runtime::node_runtime,

@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 use tokio::{sync::Notify, task::JoinSet, time::sleep};
 
 use self::cache::Cache;
-pub(crate) use self::views::{NodeView, object, whole};
+pub(crate) use self::views::{NodeView, object, settings, whole};
 use crate::{
     installation::Installation,
     managed::{Kind, ObjectKey},
@@ -47,7 +47,7 @@ pub(crate) struct Cluster {
     pub(crate) nodes: Cache<Node>,
     pub(crate) objects: Vec<(Kind, Cache<serde_json::Value>)>,
     pools: Cache<Pool>,
-    settings: Cache<std::collections::BTreeMap<String, String>>,
+    pub(crate) settings: Cache<std::collections::BTreeMap<String, String>>,
     credentials: Cache<Credentials>,
     components: Cache<Option<ComponentPod>>,
     pub(crate) peer_pods: Cache<PeerPodSummary>,
@@ -103,7 +103,7 @@ impl Cluster {
             settings: watches.start(
                 Api::<ConfigMap>::namespaced(client.clone(), namespace),
                 one(names::SETTINGS_CONFIG_MAP),
-                |map| map.data.unwrap_or_default(),
+                views::settings,
             ),
             credentials: watches.start(
                 Api::<Secret>::namespaced(client.clone(), namespace),

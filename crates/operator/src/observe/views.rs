@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::{
     api::core::v1::{
-        ContainerState, ContainerStateTerminated, ContainerStatus, Node as FullNode, Pod, Secret,
+        ConfigMap, ContainerState, ContainerStateTerminated, ContainerStatus, Node as FullNode, Pod, Secret,
     },
     apimachinery::pkg::api::resource::Quantity,
     jiff::Timestamp,
@@ -76,6 +76,11 @@ pub(crate) fn object(object: DynamicObject) -> serde_json::Value {
     object
 }
 
+/// The settings.
+pub(crate) fn settings(map: ConfigMap) -> BTreeMap<String, String> {
+    map.data.unwrap_or_default()
+}
+
 pub(super) fn credentials(secret: Secret) -> Credentials {
     let filled = secret
         .data
@@ -104,6 +109,13 @@ pub(super) fn component(pod: Pod) -> Option<ComponentPod> {
     }
     Some(ComponentPod {
         component,
+        owner: pod
+            .metadata
+            .owner_references
+            .iter()
+            .flatten()
+            .find(|owner| owner.controller == Some(true))
+            .map(|owner| owner.uid.clone()),
         node: pod
             .spec
             .as_ref()
@@ -121,6 +133,16 @@ fn state(pod: &Pod) -> PodState {
     let Some(status) = &pod.status else {
         return PodState::Starting;
     };
+    let containers = status.container_statuses.as_deref().unwrap_or_default();
+    if status.phase.as_deref() == Some("Succeeded") {
+        let ends = containers
+            .iter()
+            .find_map(|container| container.state.as_ref()?.terminated.as_ref());
+        let message = ends.and_then(|end| end.message.as_deref());
+        return PodState::Finished {
+            message: message.map(last_words).unwrap_or_default(),
+        };
+    }
     let conditions = status.conditions.as_deref().unwrap_or_default();
     if conditions
         .iter()
@@ -141,7 +163,6 @@ fn state(pod: &Pod) -> PodState {
             condition.message.as_ref(),
         );
     }
-    let containers = status.container_statuses.as_deref().unwrap_or_default();
     let trouble = containers
         .iter()
         .find_map(|container| trouble(container, &failing));
@@ -259,6 +280,24 @@ mod tests {
             );
             assert_eq!(state(now, 1, log), failing("CrashLoopBackOff", "cannot bind"));
         }
+    }
+
+    #[test]
+    fn a_pod_whose_work_is_done_says_what_came_of_it_and_whose_it_is() {
+        let mut done = pod(json!({"phase": "Succeeded", "containerStatuses": [{
+            "name": "a", "image": "", "imageID": "", "ready": false, "restartCount": 1,
+            "state": {"terminated": {"exitCode": 0, "message": "ami-1"}},
+            "lastState": {"terminated": {"exitCode": 1, "message": "no"}},
+        }]}));
+        let owner =
+            json!([{"apiVersion": "batch/v1", "kind": "Job", "name": "a", "uid": "7", "controller": true}]);
+        done.metadata.owner_references = serde_json::from_value(owner).unwrap();
+        let seen = component(done).unwrap();
+        let message = "ami-1".to_owned();
+        assert_eq!(
+            (seen.state, seen.owner.as_deref()),
+            (PodState::Finished { message }, Some("7"))
+        );
     }
 
     #[test]

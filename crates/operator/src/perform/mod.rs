@@ -1,6 +1,7 @@
 //! Does what a plan says, and says what could not be done.
 
 mod account;
+mod image;
 mod objects;
 mod reap;
 
@@ -157,6 +158,7 @@ impl Performer<'_> {
                 name,
                 status,
             } => self.set_config_status(namespace, name, status).await,
+            Action::SetImage(image) => self.set_image(image).await,
             Action::Reap(peer_pod) => self.reap(peer_pod).await,
             Action::Announce(announcement) => self.announce(announcement).await,
         }
@@ -199,7 +201,7 @@ const NOTE_CHARACTERS: usize = 1000;
 
 /// For metrics and logs.
 /// What [`name`] gives.
-pub(crate) const ACTION_NAMES: [&str; 12] = [
+pub(crate) const ACTION_NAMES: [&str; 13] = [
     "set-finalizers",
     "apply",
     "remove",
@@ -210,6 +212,7 @@ pub(crate) const ACTION_NAMES: [&str; 12] = [
     "set-capacity",
     "set-kataconfig-status",
     "set-peerpodconfig-status",
+    "set-image",
     "reap",
     "announce",
 ];
@@ -226,6 +229,7 @@ fn name(action: &Action) -> &'static str {
         Action::SetCapacity { .. } => "set-capacity",
         Action::SetKataStatus { .. } => "set-kataconfig-status",
         Action::SetConfigStatus { .. } => "set-peerpodconfig-status",
+        Action::SetImage(_) => "set-image",
         Action::Reap(_) => "reap",
         Action::Announce(_) => "announce",
     }

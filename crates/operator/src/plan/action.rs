@@ -6,7 +6,7 @@ use peerpods_api::{KataConfigStatus, PeerPodConfig, PeerPodConfigStatus, VmLimit
 
 use crate::{
     managed::{ManagedObject, ObjectKey},
-    observed::{NodeName, PeerPodSummary},
+    observed::{ImageId, NodeName, PeerPodSummary},
 };
 
 /// All that is to be done now, in any order, and when to look again though nothing changes.
@@ -78,6 +78,8 @@ pub enum Action {
         /// All that there is to say.
         status: Box<PeerPodConfigStatus>,
     },
+    /// Names the VM image in the settings, where nobody names one.
+    SetImage(ImageId),
     /// Ends the VM of a PeerPod through its provider, and lets the PeerPod go once the provider says that it is gone.
     Reap(PeerPodSummary),
     /// Tells people.

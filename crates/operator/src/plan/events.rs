@@ -2,7 +2,10 @@
 
 use peerpods_api::{Condition, KataConfig, KataConfigStatus, VmLimit, names};
 
-use super::action::{Announcement, Regarding, Severity};
+use super::{
+    action::{Announcement, Regarding, Severity},
+    image::PUBLISHING,
+};
 use crate::observed::NodeName;
 
 /// One event for each condition that says something else, and for each node that got the runtime or failed to.
@@ -74,8 +77,9 @@ fn is_news(before: &[Condition], now: &Condition) -> bool {
 }
 
 fn of(config: &KataConfig, now: &Condition) -> Announcement {
-    let is_well =
-        now.status == "True" || now.type_ == names::conditions::IN_PROGRESS && now.reason != "Failed";
+    let is_well = now.status == "True"
+        || now.type_ == names::conditions::IN_PROGRESS && now.reason != "Failed"
+        || now.reason == PUBLISHING;
     Announcement {
         regarding: Regarding::KataConfig {
             name: config.metadata.name.clone().unwrap_or_default(),

@@ -7,6 +7,7 @@ use super::{
     action::{Action, Plan},
     admission,
     capacity::Withheld,
+    image,
     nodes::{self, NodeState},
     selection, settings,
     status::{self, Situation},
@@ -35,7 +36,12 @@ pub(super) fn plan(
         return Withheld::default();
     }
     let mut problems = settings::problems(observed);
-    objects(config, observed, installation, problems.is_empty(), plan);
+    let is_valid = problems.is_empty();
+    let publication = is_valid
+        .then(|| image::plan(observed, installation, plan))
+        .flatten();
+    let starts_adaptors = is_valid && publication.is_none();
+    objects(config, observed, installation, starts_adaptors, plan);
     problems.extend(config.spec.level().err().map(settings::Problem::LogLevel));
     problems.extend(settings::refused(observed));
     admission::certificate(config, observed, installation, now, plan);
@@ -61,6 +67,7 @@ pub(super) fn plan(
         problems,
         states,
         invalid_selector,
+        publication,
         missing_certificate: admission::missing_certificate(config, observed, installation),
         uninstalling: None,
     };
@@ -97,7 +104,7 @@ fn objects(
     config: &KataConfig,
     observed: &Observed,
     installation: &Installation,
-    settings_are_valid: bool,
+    starts_adaptors: bool,
     plan: &mut Plan,
 ) {
     let mut wanted = vec![manifests::runtime_class(&installation.namespace)];
@@ -112,7 +119,7 @@ fn objects(
         }
         Way::Preinstalled => {}
     }
-    if settings_are_valid {
+    if starts_adaptors {
         // Otherwise the adaptors go on with the settings that they have; none is started that could only fail.
         // A level that is none is said, and costs nobody the adaptor.
         let log_level = config.spec.level().unwrap_or(DEFAULT_LOG_LEVEL);

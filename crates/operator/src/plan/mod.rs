@@ -7,6 +7,8 @@
 //! KataConfig made ─► finalizer ─► objects, labels of nodes ─► runtime on nodes ─► capacity
 //!                                 webhook's backend ready ─► its registration
 //!
+//! no image is named   ─► a Job that publishes ours ─► its id is a setting ─► adaptors; the Job goes
+//!
 //! KataConfig goes ─► no pod uses the class ─► RuntimeClass ─► no VM ─► registration ─► backend, adaptor, capacity
 //!                    ─► runtime off the nodes ─► labels ─► what removed it ─► finalizer
 //! ```
@@ -16,6 +18,7 @@ mod admission;
 mod capacity;
 mod conditions;
 mod events;
+mod image;
 mod install;
 #[cfg(test)]
 mod interrupted;

@@ -182,7 +182,7 @@ impl One<'_> {
         {
             Some(PodState::Ready) => NodeState::Installed,
             Some(PodState::Failing { reason, message }) => failed(reason, message.clone()),
-            Some(PodState::Starting) if is_late(plan) => failed(
+            Some(PodState::Starting | PodState::Finished { .. }) if is_late(plan) => failed(
                 "TimedOut",
                 format!(
                     "the runtime is not installed after {} minutes: look at the logs of its pod of DaemonSet {}",
@@ -190,7 +190,7 @@ impl One<'_> {
                     crate::names::NODE_INSTALL
                 ),
             ),
-            Some(PodState::Starting) => NodeState::Installing,
+            Some(PodState::Starting | PodState::Finished { .. }) => NodeState::Installing,
             None if is_late(plan) => failed(
                 "NoInstaller",
                 format!(

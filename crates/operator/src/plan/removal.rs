@@ -93,6 +93,7 @@ pub(super) fn plan(
         states,
         invalid_selector: None,
         missing_certificate: None,
+        publication: None,
         uninstalling: Some(uninstalling),
     };
     status::say(config, &situation, observed, now, plan);
@@ -215,6 +216,6 @@ fn last(observed: &Observed, plan: &mut Plan) {
 }
 
 /// It was deleted already, and something keeps it.
-fn is_going(there: &serde_json::Value) -> bool {
+pub(super) fn is_going(there: &serde_json::Value) -> bool {
     !there["metadata"]["deletionTimestamp"].is_null()
 }

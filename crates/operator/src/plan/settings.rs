@@ -79,7 +79,7 @@ impl fmt::Display for Problem {
 
 /// Where VMs may run. What a provider needs beyond its name it finds by itself, or its adaptor says what is missing.
 const PROVIDERS: [&str; 3] = [AWS, "qemu", "namespaces"];
-const AWS: &str = "aws";
+pub(super) const AWS: &str = "aws";
 
 /// Credentials of AWS that say nothing without one another. Without both, AWS is asked as the node's or the account's role.
 const PAIR: [&str; 2] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];
@@ -190,7 +190,7 @@ pub(super) fn refused(observed: &Observed) -> Option<Problem> {
         PodState::Failing { reason, message } if reason == SETTINGS_REFUSED => {
             Some((pod.node.as_ref()?.0.as_str(), message))
         }
-        PodState::Failing { .. } | PodState::Starting | PodState::Ready => None,
+        PodState::Failing { .. } | PodState::Starting | PodState::Ready | PodState::Finished { .. } => None,
     });
     let refusing: Vec<_> = refusing.collect();
     let (_, why) = refusing.first()?;

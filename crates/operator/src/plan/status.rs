@@ -9,7 +9,9 @@ use super::{
     action::{Action, Plan},
     admission,
     conditions::{self, Said},
-    events, install,
+    events,
+    image::{self, Publication},
+    install,
     nodes::NodeState,
     settings::Problem,
 };
@@ -25,6 +27,8 @@ pub(super) struct Situation {
     pub(super) invalid_selector: Option<String>,
     /// Its reason, and more.
     pub(super) missing_certificate: Option<(&'static str, String)>,
+    /// Of the VM image, where that is the operator's to publish.
+    pub(super) publication: Option<Publication>,
     /// Absent while it is to be installed.
     pub(super) uninstalling: Option<Uninstalling>,
 }
@@ -49,11 +53,16 @@ pub(super) fn say(
 ) {
     let before = config.status.clone().unwrap_or_default();
     let kata_nodes = nodes(&situation.states);
-    let said = vec![
+    let mut said = vec![
         in_progress(situation, &kata_nodes),
         ready(config, situation, &kata_nodes, observed),
         settings(situation),
     ];
+    said.extend(situation.publication.as_ref().map(Publication::said));
+    let mut known = before.conditions.clone();
+    if situation.publication.is_none() && !image::is_still_said(config, observed) {
+        known.retain(|one| one.type_ != names::conditions::IMAGE_PUBLISHED);
+    }
     let generation = config.metadata.generation;
     let class = observed
         .objects
@@ -66,7 +75,7 @@ pub(super) fn say(
             .into_iter()
             .collect(),
         kata_nodes,
-        conditions: conditions::merge(&before.conditions, said, generation, now),
+        conditions: conditions::merge(&known, said, generation, now),
         waiting_for_mco_to_start: false,
     };
     write(config, before, status, plan);
@@ -239,6 +248,7 @@ fn ready(config: &KataConfig, situation: &Situation, nodes: &KataNodes, observed
             .iter()
             .map(|problem| (problem.reason(), problem.to_string())),
     );
+    causes.extend(situation.publication.as_ref().map(Publication::cause));
     if nodes.node_count == 0 {
         causes.push((
             "NoNodes",
@@ -315,7 +325,7 @@ fn failing(observed: &Observed, component: Component) -> Option<String> {
         .filter(|pod| pod.component == component)
         .find_map(|pod| match &pod.state {
             PodState::Failing { reason, message } => Some(format!("{reason}: {message}")),
-            PodState::Starting | PodState::Ready => None,
+            PodState::Starting | PodState::Ready | PodState::Finished { .. } => None,
         })
 }
 

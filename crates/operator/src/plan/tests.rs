@@ -1,6 +1,7 @@
 //! Rules of the plan, one by one.
 
 mod certificates;
+mod image;
 mod policies;
 mod settings;
 

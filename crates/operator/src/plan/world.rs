@@ -15,12 +15,17 @@ use crate::{
     observed::{ClassUse, Component, ComponentPod, Node, NodeName, Observed, PodState},
 };
 
+/// The UID of the Job that is there.
+pub(super) const JOB: &str = "job";
+
 pub(super) struct World {
     pub(super) observed: Observed,
     pub(super) installation: Installation,
     pub(super) now: Timestamp,
     /// What pods that install the runtime come to.
     pub(super) installer: PodState,
+    /// What pods that publish the image come to.
+    pub(super) publisher: PodState,
     /// What pods of the adaptor come to.
     pub(super) adaptor: PodState,
     /// Pods of the runtime class.
@@ -52,6 +57,7 @@ impl World {
             installation: installation(),
             now: Timestamp::from_second(1_000_000).unwrap(),
             installer: PodState::Ready,
+            publisher: PodState::Starting,
             adaptor: PodState::Ready,
             pods: Vec::new(),
             log: Vec::new(),
@@ -180,6 +186,10 @@ impl World {
                     config.status = Some((**status).clone());
                 }
             }
+            Action::SetImage(image) => {
+                self.log.push(format!("image {image}"));
+                self.set(names::IMAGE_SETTING, &image.to_string());
+            }
             Action::Reap(one) => {
                 self.log.push(format!("reap {}", one.name));
                 self.observed.peer_pods.retain(|other| other.name != one.name);
@@ -211,16 +221,28 @@ impl World {
             let state = match component {
                 Component::NodeInstall => &self.installer,
                 Component::Adaptor => &self.adaptor,
-                Component::NodeRemove | Component::Webhook => &PodState::Ready,
+                Component::NodeRemove | Component::Webhook | Component::ImagePublisher => &PodState::Ready,
             };
             let on = self.observed.nodes.iter().filter(|(_, node)| has(node));
             let pods = on.map(|(name, _)| ComponentPod {
                 component,
+                owner: None,
                 node: Some(name.clone()),
                 state: state.clone(),
                 created: self.now,
             });
             self.observed.components.extend(pods);
+        }
+        let job = ObjectKey::new(Kind::Job, ours::IMAGE_PUBLISHER);
+        if let Some(job) = self.observed.objects.get_mut(&job) {
+            job["metadata"]["uid"] = json!(JOB);
+            self.observed.components.push(ComponentPod {
+                component: Component::ImagePublisher,
+                owner: Some(JOB.to_owned()),
+                node: None,
+                state: self.publisher.clone(),
+                created: self.now,
+            });
         }
         let mut changed = before != self.observed.components;
         if let Some(webhook) = self
@@ -313,6 +335,7 @@ pub(super) fn installation() -> Installation {
             adaptor: "adaptor:1".to_owned(),
             webhook: "webhook:1".to_owned(),
             node_runtime: "operator:1".to_owned(),
+            vm_image: "vm-image:1".to_owned(),
         },
         node_runtime: NodeRuntime::DaemonSet,
         issuer: None,

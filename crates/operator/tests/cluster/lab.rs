@@ -210,7 +210,7 @@ impl Lab {
         let mut lines = BTreeSet::new();
         for (kinds, namespace) in [
             (
-                "daemonsets,deployments,services,secrets,poddisruptionbudgets,peerpodconfigs",
+                "daemonsets,deployments,jobs,services,secrets,poddisruptionbudgets,peerpodconfigs",
                 Some(NAMESPACE),
             ),
             (
@@ -254,7 +254,7 @@ impl Drop for Lab {
             ][..],
             &[
                 "delete",
-                "daemonsets,deployments,pods,peerpodconfigs,leases",
+                "daemonsets,deployments,jobs,pods,peerpodconfigs,leases",
                 "--all",
                 "--namespace",
                 NAMESPACE,

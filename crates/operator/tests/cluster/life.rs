@@ -215,7 +215,7 @@ fn what_is_missing_is_named(lab: &Lab) {
             "stringData": keys,
         }));
     };
-    lab.settings(json!({"CLOUD_PROVIDER": "aws"}));
+    lab.settings(json!({"CLOUD_PROVIDER": "aws", "PODVM_AMI_ID": "ami-1"}));
     secret(json!({"AWS_ACCESS_KEY_ID": "a"}));
     let said = lab.wait_condition("kata", "Ready", "False", "KeyMissing");
     assert!(

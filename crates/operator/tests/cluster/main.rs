@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 mod disruptions;
+mod image;
 mod lab;
 mod large;
 mod life;

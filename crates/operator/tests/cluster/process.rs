@@ -40,6 +40,7 @@ impl OperatorProcess {
             .env("RELATED_IMAGE_CAA", "adaptor:1")
             .env("RELATED_IMAGE_PEERPODS_WEBHOOK", "webhook:1")
             .env("RELATED_IMAGE_PEERPODS_NODE_RUNTIME", "operator:1")
+            .env("RELATED_IMAGE_PEERPODS_VM_IMAGE", "vm-image:1")
             .env("HEALTH_ADDRESS", format!("127.0.0.1:{port}"))
             .stdin(Stdio::null())
             .stderr(log)

@@ -34,6 +34,7 @@ fn start(lab: &Lab, runtime: &Runtime, provider: &FakeProvider, cluster_id: &str
                 adaptor: image(),
                 webhook: image(),
                 node_runtime: image(),
+                vm_image: image(),
             },
             node_runtime: NodeRuntime::Preinstalled,
             issuer: None,

@@ -113,7 +113,7 @@ fn another_version_of_everything_costs_a_running_pod_nothing() {
     let machine = instances_of(&bed, &pod);
     // The same programs under other names: to the cluster all of them are new.
     let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/helm/peerpods");
-    let names = ["operator", "webhook", "adaptor", "nodeRuntime"];
+    let names = ["operator", "webhook", "adaptor", "nodeRuntime", "vmImage"];
     let no_digests = names.map(|name| format!("images.{name}.digest="));
     let mut upgrade = vec!["upgrade", "peerpods", chart, "--reuse-values"];
     upgrade.extend(no_digests.iter().flat_map(|change| ["--set", change.as_str()]));

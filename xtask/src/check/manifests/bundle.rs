@@ -13,6 +13,8 @@ const CHANNEL: &str = "alpha";
 /// matchConditions of webhooks are there from it on.
 const KUBERNETES: &str = "1.28.0";
 const CLUSTER_SERVICE_VERSION: &str = "bundle/manifests/peerpods.clusterserviceversion.yaml";
+/// Accounts that OLM does not make of permissions.
+const WITHOUT_RIGHTS: [&str; 2] = ["peer-pods-webhook", "peerpods-image-publisher"];
 const DESCRIPTION: &str = "\
 Runs Kubernetes pods in virtual machines of their own, which are not nested in worker nodes but beside them.\n\
 \n\
@@ -31,7 +33,7 @@ pub(super) fn files(objects: &[Value]) -> Result<Files> {
     ]);
     // What OLM does not make from the version's own fields: accounts without rights, and the rest of what it knows.
     let beside = objects.iter().filter(|object| match text(&object["kind"]) {
-        "ServiceAccount" => text(&object["metadata"]["name"]) == "peer-pods-webhook",
+        "ServiceAccount" => WITHOUT_RIGHTS.contains(&text(&object["metadata"]["name"])),
         "PodDisruptionBudget" => true,
         _ => false,
     });

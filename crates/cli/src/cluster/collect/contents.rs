@@ -33,13 +33,14 @@ const REGISTRATIONS: [&str; 5] = [
 ];
 
 /// Lists of the operator's namespace.
-const NAMESPACE: [(&str, &str); 8] = [
+const NAMESPACE: [(&str, &str); 9] = [
     ("/api/v1", "pods"),
     ("/api/v1", "configmaps"),
     ("/api/v1", "services"),
     ("/api/v1", "events"),
     ("/apis/apps/v1", "daemonsets"),
     ("/apis/apps/v1", "deployments"),
+    ("/apis/batch/v1", "jobs"),
     ("/apis/policy/v1", "poddisruptionbudgets"),
     ("/apis/coordination.k8s.io/v1", "leases"),
 ];

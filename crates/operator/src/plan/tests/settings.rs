@@ -91,6 +91,7 @@ fn the_log_level_reaches_the_adaptors_and_one_that_is_none_is_said() {
 fn aws_needs_neither_keys_nor_a_subnet() {
     let mut world = installed(&["one"]);
     world.set("CLOUD_PROVIDER", "aws");
+    world.set("PODVM_AMI_ID", "ami-1");
     world.settle();
     assert_eq!(world.condition(conditions::SETTINGS_VALID).status, "True");
     assert_eq!(world.condition(conditions::READY).status, "True");

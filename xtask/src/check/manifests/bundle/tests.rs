@@ -125,5 +125,5 @@ fn its_deployment_has_an_account_with_rights_and_every_field_has_a_value() {
         .iter()
         .map(|image| text(&image["image"]))
         .collect();
-    assert_eq!(related.len(), 3, "whoever mirrors images finds all: {related:?}");
+    assert_eq!(related.len(), 4, "whoever mirrors images finds all: {related:?}");
 }
