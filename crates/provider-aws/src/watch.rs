@@ -1,6 +1,10 @@
 //! How instances are: one question to EC2 for all that anybody asks about.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex as StdMutex, MutexGuard},
+    time::Duration,
+};
 
 use peerpods_aws::{Action, AwsError, Ec2, Page, Parameters};
 use peerpods_provider::InstanceId;
@@ -28,6 +32,8 @@ pub(crate) trait View: Clone {
 #[derive(Debug)]
 pub(crate) struct Watch<V> {
     ec2: Ec2,
+    /// Never locked while EC2 is asked: whoever comes meanwhile is in the next question, whoever asks it.
+    interest: StdMutex<BTreeMap<InstanceId, Instant>>,
     /// Locked while EC2 is asked: whoever comes meanwhile is served by the next question, together with all others.
     sweep: Mutex<Sweep<V>>,
 }
@@ -37,7 +43,6 @@ struct Sweep<V> {
     /// When the answers in `shown` were asked for.
     asked: Option<Instant>,
     shown: BTreeMap<InstanceId, Option<V>>,
-    interest: BTreeMap<InstanceId, Instant>,
 }
 
 impl<V: View> Watch<V> {
@@ -45,28 +50,25 @@ impl<V: View> Watch<V> {
         let sweep = Sweep {
             asked: None,
             shown: BTreeMap::new(),
-            interest: BTreeMap::new(),
         };
         Self {
             ec2,
+            interest: StdMutex::default(),
             sweep: Mutex::new(sweep),
         }
     }
 
     /// The instance as EC2 showed it at `not_before` or later; none where it did not show it.
     pub(crate) async fn look(&self, id: &InstanceId, not_before: Instant) -> Result<Option<V>, AwsError> {
+        self.interest().insert(id.clone(), Instant::now());
         let mut sweep = self.sweep.lock().await;
-        let now = Instant::now();
-        sweep.interest.insert(id.clone(), now);
         if let Some(shown) = sweep.shown.get(id)
             && sweep.asked.is_some_and(|asked| asked >= not_before)
         {
             return Ok(shown.clone());
         }
-        sweep
-            .interest
-            .retain(|_, asked| now.saturating_duration_since(*asked) < INTEREST);
-        let ids: Vec<InstanceId> = sweep.interest.keys().cloned().collect();
+        let now = Instant::now();
+        let ids = self.interesting(id, now);
         sweep.shown = self.shown(&ids).await?;
         sweep.asked = Some(now);
         Ok(sweep.shown.get(id).cloned().flatten())
@@ -74,9 +76,22 @@ impl<V: View> Watch<V> {
 
     /// Nobody asks about the instance any more.
     pub(crate) async fn forget(&self, id: &InstanceId) {
-        let mut sweep = self.sweep.lock().await;
-        sweep.interest.remove(id);
-        sweep.shown.remove(id);
+        self.interest().remove(id);
+        self.sweep.lock().await.shown.remove(id);
+    }
+
+    /// What EC2 is asked about now: this instance, however long it waited for its turn, and all that others look at.
+    fn interesting(&self, id: &InstanceId, now: Instant) -> Vec<InstanceId> {
+        let mut interest = self.interest();
+        interest.insert(id.clone(), now);
+        interest.retain(|_, asked| now.saturating_duration_since(*asked) < INTEREST);
+        interest.keys().cloned().collect()
+    }
+
+    fn interest(&self) -> MutexGuard<'_, BTreeMap<InstanceId, Instant>> {
+        self.interest
+            .lock()
+            .expect("nothing panics while it holds who is interested")
     }
 
     async fn shown(&self, ids: &[InstanceId]) -> Result<BTreeMap<InstanceId, Option<V>>, AwsError> {
