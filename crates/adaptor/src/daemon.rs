@@ -16,7 +16,7 @@ use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
 };
-use tracing::{Level, level_filters::LevelFilter};
+use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 use ttrpc::asynchronous::Server;
 
@@ -69,18 +69,11 @@ pub fn main() -> ExitCode {
 
 /// Logs as `RUST_LOG` says: a level, or levels of modules, separated by commas; otherwise this much.
 fn log_to_standard_error(level: LogLevel) {
-    let level = match level {
-        LogLevel::Error => Level::ERROR,
-        LogLevel::Warn => Level::WARN,
-        LogLevel::Info => Level::INFO,
-        LogLevel::Debug => Level::DEBUG,
-        LogLevel::Trace => Level::TRACE,
-    };
     let asked = std::env::var("RUST_LOG").ok().and_then(|text| text.parse().ok());
     // The client of the API server calls every failure an error, before anybody knows what follows from it.
     let usual = || {
         Targets::new()
-            .with_default(level)
+            .with_default(peerpods_log::level(level))
             .with_target("kube_client", LevelFilter::OFF)
     };
     let filter: Targets = asked.unwrap_or_else(usual);

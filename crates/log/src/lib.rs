@@ -6,7 +6,8 @@
 
 use std::{fmt, sync::OnceLock};
 
-use tracing::{Event, Subscriber};
+use peerpods_proto::shim_settings::LogLevel;
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::{
     fmt::{FmtContext, FormatEvent, FormatFields, format::Writer},
     registry::LookupSpan,
@@ -22,6 +23,17 @@ pub fn is_about(namespace: &str, name: &str) {
     let pod = peerpods_error::shorten(&format!("{namespace}/{name}"), CHARACTERS);
     // Whoever comes later is told the same: a process has one pod.
     let _ = POD.set(pod);
+}
+
+/// What is logged where an administrator wants this much.
+pub fn level(wanted: LogLevel) -> Level {
+    match wanted {
+        LogLevel::Error => Level::ERROR,
+        LogLevel::Warn => Level::WARN,
+        LogLevel::Info => Level::INFO,
+        LogLevel::Debug => Level::DEBUG,
+        LogLevel::Trace => Level::TRACE,
+    }
 }
 
 /// Lines in this format, with the process's pod.

@@ -2,6 +2,8 @@
 
 /// The manager of all fields that the operator writes, and the value of the label [`MANAGED_BY`].
 pub const MANAGER: &str = "peerpods-operator";
+/// The provider whose VMs are EC2 instances, by its name in settings and PeerPods.
+pub const AWS: &str = "aws";
 /// On every object that the operator made; an object without it is none of its own.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// On every pod that the operator installed: which component it is of.

@@ -4,7 +4,6 @@ use std::{io, sync::OnceLock};
 
 use peerpods_log::OfPod;
 use peerpods_proto::shim_settings::LogLevel;
-use tracing::Level;
 use tracing_subscriber::{
     filter::Targets, fmt::format, layer::SubscriberExt, reload, util::SubscriberInitExt,
 };
@@ -45,11 +44,5 @@ pub(crate) fn set_level(level: LogLevel) {
 }
 
 fn of(level: LogLevel) -> Targets {
-    Targets::new().with_default(match level {
-        LogLevel::Error => Level::ERROR,
-        LogLevel::Warn => Level::WARN,
-        LogLevel::Info => Level::INFO,
-        LogLevel::Debug => Level::DEBUG,
-        LogLevel::Trace => Level::TRACE,
-    })
+    Targets::new().with_default(peerpods_log::level(level))
 }

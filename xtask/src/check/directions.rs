@@ -13,7 +13,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("peerpods-aws", &[]),
     ("peerpods-bpf", &[]),
     ("peerpods-error", &[]),
-    ("peerpods-log", &["peerpods-error"]),
+    ("peerpods-log", &["peerpods-error", "peerpods-proto"]),
     ("peerpods-probes", &["peerpods-error"]),
     ("peerpods-resources", &[]),
     ("peerpods-api", &["peerpods-resources"]),
@@ -43,6 +43,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &[
             "peerpods-api",
             "peerpods-error",
+            "peerpods-log",
             "peerpods-probes",
             "peerpods-proto",
             "peerpods-provider",

@@ -6,27 +6,32 @@ use k8s_openapi::jiff::Timestamp;
 use serde::Serialize;
 
 use super::{
-    connection::ClusterArguments,
+    connection::{Cluster, ClusterArguments},
     machine::{Machine, machines},
     table::{age, cell, table},
 };
 use crate::output::{Format, Report, print};
 
-/// Which namespaces, as with kubectl.
+/// Which peer pods, as with kubectl.
 #[derive(Args)]
-pub(super) struct NamespaceArguments {
+pub(super) struct Scope {
     /// The namespace; by default that of the context.
     #[arg(long, short, conflicts_with = "all_namespaces")]
-    pub(super) namespace: Option<String>,
+    namespace: Option<String>,
     /// All namespaces.
     #[arg(long, short = 'A')]
-    pub(super) all_namespaces: bool,
+    all_namespaces: bool,
+    #[command(flatten)]
+    cluster: ClusterArguments,
 }
 
-impl NamespaceArguments {
-    /// The namespace, or none for all.
-    pub(super) fn chosen(self, default: &str) -> Option<String> {
-        (!self.all_namespaces).then(|| self.namespace.unwrap_or_else(|| default.to_owned()))
+impl Scope {
+    /// The cluster, and the namespace there, or none for all.
+    pub(super) async fn connect(self) -> Result<(Cluster, Option<String>)> {
+        let cluster = self.cluster.connect().await?;
+        let one = || self.namespace.unwrap_or_else(|| cluster.namespace.clone());
+        let namespace = (!self.all_namespaces).then(one);
+        Ok((cluster, namespace))
     }
 }
 
@@ -41,9 +46,7 @@ Examples:
 #[command(after_help = HELP)]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    namespace: NamespaceArguments,
-    #[command(flatten)]
-    cluster: ClusterArguments,
+    scope: Scope,
 }
 
 #[derive(Serialize)]
@@ -92,8 +95,7 @@ impl Report for Machines {
 }
 
 pub(crate) async fn run(arguments: Arguments, format: Format) -> Result<()> {
-    let cluster = arguments.cluster.connect().await?;
-    let namespace = arguments.namespace.chosen(&cluster.namespace);
+    let (cluster, namespace) = arguments.scope.connect().await?;
     let objects = cluster.peer_pods(namespace.as_deref()).await?;
     let machines = machines(&cluster, &objects).await?;
     print(format, &Machines { machines, namespace })

@@ -10,8 +10,8 @@ use peerpods_api::{PeerPod, PeerPodPhase, names::VM_RESOURCE};
 use serde::Serialize;
 
 use super::{
-    connection::{Cluster, ClusterArguments, all},
-    list::NamespaceArguments,
+    connection::{Cluster, all},
+    list::Scope,
     machine::{Machine, machines},
     table::{cell, table},
     usage::{Usage, figures},
@@ -29,9 +29,7 @@ Example:
 #[command(after_help = HELP)]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    namespace: NamespaceArguments,
-    #[command(flatten)]
-    cluster: ClusterArguments,
+    scope: Scope,
 }
 
 #[derive(Serialize)]
@@ -65,8 +63,7 @@ struct MachineUse {
 }
 
 pub(crate) async fn run(arguments: Arguments, format: Format) -> Result<()> {
-    let cluster = arguments.cluster.connect().await?;
-    let namespace = arguments.namespace.chosen(&cluster.namespace);
+    let (cluster, namespace) = arguments.scope.connect().await?;
     let objects = cluster.peer_pods(None).await?;
     let nodes = nodes(capacities(&cluster).await?, &objects);
     let here: Vec<_> = objects

@@ -14,10 +14,7 @@ use super::{
     ActionError, Performer,
     objects::{is_gone, merge_parameters},
 };
-use crate::observed::PeerPodSummary;
-
-/// As PeerPods call it.
-const AWS: &str = "aws";
+use crate::{names::AWS, observed::PeerPodSummary};
 
 /// How a VM is found.
 enum Machine {

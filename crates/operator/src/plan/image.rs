@@ -67,7 +67,7 @@ fn is_wanted(observed: &Observed) -> bool {
     };
     // Adaptors get the Secret and the ConfigMap alike.
     let credentials = observed.credentials.as_ref();
-    settings::value(settings, "CLOUD_PROVIDER") == Some(settings::AWS)
+    settings::value(settings, "CLOUD_PROVIDER") == Some(ours::AWS)
         && settings::value(settings, names::IMAGE_SETTING).is_none()
         && !credentials.is_some_and(|credentials| credentials.keys.contains(names::IMAGE_SETTING))
 }

@@ -6,7 +6,7 @@ use peerpods_api::{UnknownLogLevel, VmLimit, names};
 
 use super::conditions;
 use crate::{
-    names::SETTINGS_REFUSED,
+    names::{AWS, SETTINGS_REFUSED},
     observed::{Component, Observed, PodState},
 };
 
@@ -79,7 +79,6 @@ impl fmt::Display for Problem {
 
 /// Where VMs may run. What a provider needs beyond its name it finds by itself, or its adaptor says what is missing.
 const PROVIDERS: [&str; 3] = [AWS, "qemu", "namespaces"];
-pub(super) const AWS: &str = "aws";
 
 /// Credentials of AWS that say nothing without one another. Without both, AWS is asked as the node's or the account's role.
 const PAIR: [&str; 2] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];
