@@ -3,6 +3,7 @@
 use std::{
     env::consts::ARCH,
     fs,
+    io::{self, IsTerminal},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -155,7 +156,12 @@ pub(crate) fn prepare(profile: Profile) -> Result<Artifacts> {
 }
 
 fn build(profile: Profile, packages: &[(&str, &str)]) -> Result<PathBuf> {
-    let mut build = cargo(&["build", "--quiet", "--profile", profile.name()]);
+    let mut build = cargo(&["build", "--profile", profile.name()]);
+    // On a terminal cargo draws a bar; elsewhere it would print a line for each of some hundred crates.
+    if !io::stderr().is_terminal() {
+        build.arg("--quiet");
+    }
+    eprintln!("Building our programs: about 8 minutes the first time on 2 cores, then only what changed.");
     build.args(packages.iter().flat_map(|(package, _)| ["--package", package]));
     run(&mut build)?;
     let folder = profile.folder();

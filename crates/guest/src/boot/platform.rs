@@ -55,6 +55,14 @@ impl Platform {
         }
     }
 
+    /// Whether the kernel is the VM's own.
+    pub(crate) fn has_kernel(self) -> bool {
+        match self {
+            Self::Qemu | Self::Ec2 => true,
+            Self::Namespaces => false,
+        }
+    }
+
     /// Whether containers' limits are enforced here. The controllers of a shared kernel belong to its machine.
     pub(crate) fn limits(self) -> Limits {
         match self {
