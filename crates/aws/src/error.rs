@@ -116,7 +116,11 @@ impl AwsError {
                 doubtful_attempts,
                 refusal,
                 ..
-            } => *doubtful_attempts > 0 || (*status >= 500 && refusal.kind != RefusalKind::Throttled),
+            } => {
+                // That it had no time or no room says that it did nothing.
+                let is_clear = matches!(refusal.kind, RefusalKind::Throttled | RefusalKind::Capacity);
+                *doubtful_attempts > 0 || (*status >= 500 && !is_clear)
+            }
             Self::NoRegion
             | Self::Region(_)
             | Self::NoCredentials { .. }

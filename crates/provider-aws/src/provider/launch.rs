@@ -146,9 +146,18 @@ impl Place {
             Err(error) => error,
         };
         match error.refusal() {
-            // Had an attempt before succeeded, EC2 would have answered with that: it knows the token before it looks for
-            // room.
             Some(RefusalKind::Capacity) => {
+                // An attempt before may have found room, and EC2 does not promise to tell of it before it looks for more.
+                if was_doubtful || error.is_doubtful() {
+                    *progress = Progress::Doubtful {
+                        candidate: number,
+                        asked: Instant::now(),
+                    };
+                    let found = self.account.find_all(&request.token, progress).await?;
+                    if !found.is_empty() {
+                        return Ok(Outcome::Launched(found));
+                    }
+                }
                 *progress = Progress::Absent;
                 let message = peerpods_error::chain(&error);
                 tracing::info!(token = %request.token, ?candidate, message, "no room for a VM");

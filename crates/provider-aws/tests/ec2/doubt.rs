@@ -168,6 +168,36 @@ async fn room_that_comes_back_in_the_first_zone_makes_no_second_instance() {
 }
 
 #[tokio::test]
+async fn no_room_after_a_lost_answer_makes_no_second_instance() {
+    let Some(mut bed) = Bed::start(&[]).await else {
+        return;
+    };
+    bed.settings.subnets = bed.emulator.subnets()[..2].to_vec();
+    bed.emulator.set_visibility(HIDDEN);
+    let provider = bed.connect(PATIENT).await;
+    let full = || Some(Fault::Refuse(500, "InsufficientInstanceCapacity"));
+    // The first zone's last place was taken by the launch whose answer was lost.
+    let request = request("last-place", "node-a");
+    strike(&bed.emulator, &[Some(Fault::LoseReply), full()]);
+    let instance = provider.launch(&request).await.unwrap();
+    assert_eq!(bed.emulator.living_instances(), [instance.id.as_str()]);
+    provider.terminate(&instance.id).await.unwrap();
+
+    // The same where the first call was given up, and where the lost request launched nothing.
+    let request = crate::doubt::request("given-up", "node-a");
+    let denied = Some(Fault::Refuse(403, "UnauthorizedOperation"));
+    strike(&bed.emulator, &[Some(Fault::LoseReply), denied, full()]);
+    provider.launch(&request).await.unwrap_err();
+    let instance = provider.launch(&request).await.unwrap();
+    assert_eq!(bed.emulator.living_instances(), [instance.id.as_str()]);
+    provider.terminate(&instance.id).await.unwrap();
+    let request = crate::doubt::request("elsewhere", "node-a");
+    strike(&bed.emulator, &[Some(Fault::LoseRequest), full()]);
+    let instance = provider.launch(&request).await.unwrap();
+    assert_eq!(bed.emulator.living_instances(), [instance.id.as_str()]);
+}
+
+#[tokio::test]
 async fn a_token_whose_instance_ended_launches_nothing() {
     let Some(bed) = Bed::start(&[]).await else { return };
     let request = request("spent", "node-a");
