@@ -3,6 +3,9 @@
 //!
 //! Prints one line of JSON. `cargo xtask bench --only launch` runs it on release builds; an argument is the number of pods.
 
+#[path = "../tests/daemon/mod.rs"]
+mod daemon;
+
 use std::{
     collections::HashMap,
     path::Path,
@@ -16,13 +19,15 @@ use peerpods_proto::{
     hypervisor_ttrpc::HypervisorClient,
 };
 use peerpods_testkit::{
-    ec2::{Emulator, REGION},
+    ec2::Emulator,
     namespaces::{in_namespaces, until},
     wait_for,
 };
 use peerpods_tunnel::network::create_namespace;
 use tokio::time::sleep;
 use ttrpc::{asynchronous::Client, context};
+
+use self::daemon::{account, daemon};
 
 const PODS: usize = 100;
 /// So that each pod comes alone: what comes together is launched together, and waits for that.
@@ -46,32 +51,15 @@ impl Drop for Daemon {
 
 impl Daemon {
     fn start(folder: &Path, emulator: &Emulator) -> Self {
-        let path = |name: &str| folder.join(name);
-        let child = Command::new(env!("CARGO_BIN_EXE_cloud-api-adaptor"))
-            .env_clear()
-            .env("RUST_LOG", "warn")
-            .env("CLOUD_PROVIDER", "aws")
-            .env("NODE_NAME", "node-a")
-            .env("CLUSTER_ID", "cluster")
-            .env("NODE_ADDRESS", "127.0.0.1/8")
-            .env("PEER_PODS", "omit")
-            .env("HEALTH_ADDRESS", "127.0.0.1:0")
-            .env("REMOTE_HYPERVISOR_ENDPOINT", path("hypervisor.sock"))
-            .env("PODS_DIR", path("pods"))
-            .env("JOURNAL_DIR", path("journal"))
-            .env("AWS_REGION", REGION)
-            .env("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
-            .env("AWS_SECRET_ACCESS_KEY", "secret")
-            .env("AWS_ENDPOINT_URL_EC2", emulator.url())
-            .env("PODVM_AMI_ID", emulator.register_image())
-            .env("AWS_SUBNET_ID", &emulator.subnets()[0])
-            .env("AWS_SG_IDS", emulator.security_group())
+        let child = daemon(folder)
+            .envs(account(emulator))
+            .env("RUST_LOG", "error")
             .stdout(Stdio::null())
             .spawn()
             .expect("the adaptor starts");
         let daemon = Self(child);
         wait_for("the adaptor serves its socket", START_LIMIT, || {
-            match path("hypervisor.sock").exists() {
+            match folder.join("hypervisor.sock").exists() {
                 true => Ok(()),
                 false => Err("it does not".to_owned()),
             }
