@@ -60,6 +60,11 @@ impl Action {
         }
     }
 
+    /// Whether it makes an image.
+    pub(crate) fn makes_image(self) -> bool {
+        matches!(self, Self::RegisterImage | Self::CopyImage)
+    }
+
     /// Which of the account's request limits it counts against.
     pub(crate) fn category(self) -> Category {
         match self {

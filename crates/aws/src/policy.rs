@@ -28,6 +28,9 @@ const USED_BY_LAUNCHES: [&str; 11] = [
 /// What a launch makes.
 const MADE_BY_LAUNCHES: [&str; 3] = ["instance", "network-interface", "volume"];
 
+/// What a publication makes, with tags from the beginning.
+const MADE_BY_PUBLICATIONS: [&str; 2] = ["image", "snapshot"];
+
 /// On what an action is permitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Scope {
@@ -37,8 +40,11 @@ enum Scope {
     Launch,
     /// What carries a cluster's tag.
     Ours,
-    /// Images and snapshots, which a person publishes for an account.
+    /// Images and snapshots, which are published for an account.
     Images,
+    /// The tags that images and snapshots are made with: EC2 and EBS ask for the right to tag beside that to make. Without a
+    /// condition: which action EBS names to EC2 as the maker of a snapshot is not documented.
+    ImageTags,
 }
 
 impl Scope {
@@ -89,6 +95,10 @@ impl Scope {
             Self::Images => vec![json!({
                 "Sid": "Images", "Effect": "Allow", "Action": actions, "Resource": "*",
             })],
+            Self::ImageTags => vec![json!({
+                "Sid": "ImageTags", "Effect": "Allow", "Action": actions,
+                "Resource": MADE_BY_PUBLICATIONS.map(arn),
+            })],
         }
     }
 }
@@ -102,7 +112,7 @@ fn arn(kind: &str) -> String {
 
 /// The least that a program needs which makes these calls: an IAM policy document.
 ///
-/// Conditions have `*` where the cluster's id narrows them further. A role for VMs needs `iam:PassRole` beside it.
+/// The right to tag what is made comes with the right to make it. Conditions have `*` where the cluster's id narrows them further. A role for VMs needs `iam:PassRole` beside it.
 pub fn policy(actions: &[Action], ebs_actions: &[EbsAction]) -> Value {
     let mut scopes: BTreeMap<Scope, BTreeSet<String>> = BTreeMap::new();
     for action in actions {
@@ -112,6 +122,10 @@ pub fn policy(actions: &[Action], ebs_actions: &[EbsAction]) -> Value {
     let blocks = ebs_actions.iter().map(|action| format!("ebs:{}", action.name()));
     let images = scopes.entry(Scope::Images).or_default();
     images.extend(blocks);
+    if actions.iter().any(|action| action.makes_image()) || ebs_actions.contains(&EbsAction::StartSnapshot) {
+        let tag = format!("ec2:{}", Action::CreateTags.name());
+        scopes.insert(Scope::ImageTags, BTreeSet::from([tag]));
+    }
     let used = scopes.iter().filter(|(_, actions)| !actions.is_empty());
     let statements: Vec<Value> = used
         .flat_map(|(scope, actions)| scope.statements(actions))
@@ -155,5 +169,21 @@ mod tests {
             document["Statement"][0]["Action"],
             json!(["ebs:PutSnapshotBlock", "ec2:RegisterImage"])
         );
+    }
+
+    #[test]
+    fn who_makes_an_image_or_a_snapshot_may_tag_both_and_nothing_else() {
+        let both = json!(["arn:*:ec2:*:*:image/*", "arn:*:ec2:*:*:snapshot/*"]);
+        for document in [
+            policy(&[Action::RegisterImage], &[]),
+            policy(&[Action::CopyImage], &[]),
+            policy(&[], &[EbsAction::StartSnapshot]),
+        ] {
+            let statement = &document["Statement"][1];
+            assert_eq!(statement["Action"], json!(["ec2:CreateTags"]));
+            assert_eq!(statement["Resource"], both);
+        }
+        let removal = policy(&[Action::DeregisterImage, Action::DeleteSnapshot], &[]).to_string();
+        assert!(!removal.contains("CreateTags"), "{removal}");
     }
 }

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used)] // A test stops where its bed fails.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     os::unix::fs::FileExt,
     path::PathBuf,
@@ -18,7 +18,7 @@ use bytes::Bytes;
 use peerpods_aws::{Action, Aws, AwsSettings, EbsAction, EbsRequest, Parameters, StaticCredentials};
 use peerpods_image::{
     BLOCK_BYTES, BlockList, DISK_BYTES,
-    publish::{DIGEST_TAG, Progress, PublishError, copy, list, prune, publish, share},
+    publish::{ACTIONS, DIGEST_TAG, EBS_ACTIONS, Progress, PublishError, copy, list, prune, publish, share},
 };
 use peerpods_testkit::{
     ec2::ImageRegistry,
@@ -159,6 +159,43 @@ async fn what_is_published_is_the_disk_and_is_published_once() {
     );
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     assert_eq!(list(&aws).await.unwrap(), [image]);
+}
+
+/// What a request asks for, as policies name it.
+fn permission(request: &HttpRequest) -> String {
+    let text = request.text();
+    if let Some((_, rest)) = text.split_once("Action=") {
+        let name = rest.split('&').next().unwrap();
+        return format!("ec2:{name}");
+    }
+    let action = match (request.method.as_str(), request.target.as_str()) {
+        ("PUT", _) => EbsAction::PutSnapshotBlock,
+        ("POST", "/snapshots") => EbsAction::StartSnapshot,
+        ("POST", _) => EbsAction::CompleteSnapshot,
+        other => panic!("{other:?} is no call of a publication"),
+    };
+    format!("ebs:{}", action.name())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_policy_of_who_publishes_has_what_is_called_and_nothing_else() {
+    let Some(registry) = ImageRegistry::start() else {
+        return;
+    };
+    let asked = Arc::new(Mutex::new(BTreeSet::new()));
+    let seen = asked.clone();
+    registry.set_faults(move |request| {
+        seen.lock().unwrap().insert(permission(request));
+        None
+    });
+    let aws = connect(&registry).await;
+    let folder = TempDir::new().unwrap();
+    publish(&aws, &disk(&folder, "disk.raw", &[1]), &quietly)
+        .await
+        .unwrap();
+    let ec2 = ACTIONS.iter().map(|action| format!("ec2:{}", action.name()));
+    let ebs = EBS_ACTIONS.iter().map(|action| format!("ebs:{}", action.name()));
+    assert_eq!(*asked.lock().unwrap(), ec2.chain(ebs).collect());
 }
 
 /// Whether a request writes a block.

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use crate::process::{cargo, root, run};
 
 const FOLDER: &str = "docs/aws";
-const FILES: [&str; 1] = ["iam-policy.json"];
+const FILES: [&str; 2] = ["iam-policy.json", "image-policy.json"];
 
 /// Compares the documents with the calls.
 pub(super) fn check() -> Result<()> {

@@ -8,6 +8,7 @@
 //! No bucket and no import role are needed. An image is known by the digest of its disk, which is a tag of it and of its
 //! snapshot: what is there already is not published again, and only what has the tag is ever listed or removed.
 
+mod actions;
 mod copy;
 mod error;
 mod journal;
@@ -21,6 +22,7 @@ use peerpods_aws::Aws;
 use serde::Serialize;
 
 pub use self::{
+    actions::{ACTIONS, EBS_ACTIONS},
     copy::{copy, share},
     error::PublishError,
     prune::{Pruned, prune},

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use peerpods_aws::policy::policy;
+use peerpods_image::publish;
 use peerpods_provider_aws::ACTIONS;
 use peerpods_testkit::{
     ec2::{Moto, REGION},
@@ -27,6 +28,38 @@ fn the_adaptor_may_do_what_it_calls_and_nothing_else() {
         policy(ACTIONS, &[]),
         "deploy/aws/prerequisites.yaml is not docs/aws/iam-policy.json"
     );
+}
+
+#[test]
+fn what_publishes_the_image_may_do_what_it_calls_and_nothing_else() {
+    let publisher = &template()["Resources"]["PublisherPolicy"]["Properties"];
+    assert_eq!(
+        publisher["PolicyDocument"],
+        policy(publish::ACTIONS, publish::EBS_ACTIONS),
+        "deploy/aws/prerequisites.yaml is not docs/aws/image-policy.json"
+    );
+    assert!(
+        publisher["Roles"].is_null(),
+        "nodes do not decide what all VMs are"
+    );
+}
+
+#[test]
+fn each_service_account_has_the_policy_of_its_own_work() {
+    let resources = &template()["Resources"];
+    for (role, policy) in [
+        ("AdaptorRole", "AdaptorPolicy"),
+        ("PublisherRole", "PublisherPolicy"),
+    ] {
+        let properties = &resources[role]["Properties"];
+        assert_eq!(
+            properties["ManagedPolicyArns"],
+            json!([{"Ref": policy}]),
+            "{role}"
+        );
+        let trusted = &properties["AssumeRolePolicyDocument"]["Statement"][0]["Principal"];
+        assert_eq!(*trusted, json!({"Service": "pods.eks.amazonaws.com"}), "{role}");
+    }
 }
 
 fn replace(value: &mut Value, old: &Value, new: &Value) {
@@ -149,7 +182,9 @@ fn one_stack_makes_what_nodes_and_vms_need() {
         (output("SubnetIds"), output("VpcId"), output("Region")),
         (subnet, vpc, REGION)
     );
-    assert!(output("RoleArn").contains(":role/"), "{}", output("RoleArn"));
+    for role in ["RoleArn", "PublisherRoleArn"] {
+        assert!(output(role).contains(":role/"), "{role}: {}", output(role));
+    }
 
     // Nodes reach VMs by both ports, VMs reach nodes by one, and nobody else reaches either.
     let rules = |group: &str| {
@@ -182,6 +217,7 @@ fn one_stack_makes_what_nodes_and_vms_need() {
     );
     assert_eq!(rules(nodes), [format!("udp 8472 from {vms}")]);
 
+    // Nodes launch, and do not publish.
     let attached = [
         ("Action", "ListAttachedRolePolicies"),
         ("Version", "2010-05-08"),
@@ -189,6 +225,7 @@ fn one_stack_makes_what_nodes_and_vms_need() {
     ];
     let attached = ask(&moto, "iam", &attached);
     assert_eq!(within(&attached, "", "PolicyArn"), output("PolicyArn"));
+    assert!(!attached.contains(output("PublisherPolicyArn")), "{attached}");
     let version = [
         ("Action", "GetPolicyVersion"),
         ("Version", "2010-05-08"),
