@@ -40,6 +40,7 @@ impl Page for Reservations {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct InstanceView {
     instance_id: String,
+    instance_type: String,
     instance_state: State,
     /// `spot`, for one that EC2 may take back; none for others.
     instance_lifecycle: Option<String>,
@@ -191,6 +192,7 @@ impl InstanceView {
         Some(Instance {
             id: self.id(),
             addresses: [used].into_iter().chain(other).collect(),
+            machine_type: Some(self.instance_type.clone()),
         })
     }
 }

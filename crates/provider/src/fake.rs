@@ -175,6 +175,7 @@ impl Cloud {
         let instance = Instance {
             id: InstanceId::new(format!("fake-{:04}", self.launched)),
             addresses: vec![address],
+            machine_type: request.shape.machine_type.clone(),
         };
         self.instances.insert(
             instance.id.clone(),

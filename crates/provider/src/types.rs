@@ -214,6 +214,9 @@ pub struct Instance {
     pub id: InstanceId,
     /// Where the worker reaches it; the first one is used. Never empty.
     pub addresses: Vec<IpAddr>,
+    /// The provider's name of its instance type; none where instances have sizes without names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine_type: Option<String>,
 }
 
 /// Whether an instance lives.

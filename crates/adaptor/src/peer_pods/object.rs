@@ -144,6 +144,9 @@ pub(super) fn status(
         instance_id: instance
             .map(|one| one.id.to_string())
             .or_else(|| known.instance_id.clone()),
+        instance_type: instance
+            .and_then(|one| one.machine_type.clone())
+            .or_else(|| known.instance_type.clone()),
         addresses: instance.map_or_else(|| known.addresses.clone(), addresses),
         launch_time: time(&known.launch_time, true),
         boot_time: time(&known.boot_time, booting),
@@ -158,7 +161,8 @@ mod tests {
     use crate::sandbox::example;
 
     fn instance() -> Instance {
-        serde_json::from_value(serde_json::json!({"id": "i-1", "addresses": ["10.0.0.7"]})).unwrap()
+        let value = serde_json::json!({"id": "i-1", "addresses": ["10.0.0.7"], "machine_type": "m6a.large"});
+        serde_json::from_value(value).unwrap()
     }
 
     #[test]
@@ -200,8 +204,10 @@ mod tests {
         assert_eq!(again.launch_time, Some(Time(at(1))));
         assert_eq!(again.ready_time, Some(Time(at(5))));
         assert_eq!(again.addresses, ["10.0.0.7"]);
+        assert_eq!(again.instance_type.as_deref(), Some("m6a.large"));
         let draining = status(&again, &Shown::Draining(None), Some(1), at(10));
         assert_eq!(draining.instance_id.as_deref(), Some("i-1"));
+        assert_eq!(draining.instance_type.as_deref(), Some("m6a.large"));
         assert_eq!(draining.phase, Some(PeerPodPhase::Draining));
     }
 }

@@ -148,6 +148,19 @@ mod tests {
     }
 
     #[test]
+    fn the_providers_name_of_a_size_goes_first() {
+        let mut object = PeerPod::new("web-resource-1a2b3c4d5e", peerpods_api::PeerPodSpec::default());
+        let annotations = BTreeMap::from([(DEFAULT_VCPUS.to_owned(), "2".to_owned())]);
+        let size = |object: &PeerPod| Machine::of(object, Some(&annotations)).size;
+        assert_eq!(size(&object).as_deref(), Some("2 vCPU"));
+        object.status = Some(peerpods_api::PeerPodStatus {
+            instance_type: Some("m6a.large".to_owned()),
+            ..Default::default()
+        });
+        assert_eq!(size(&object).as_deref(), Some("m6a.large"));
+    }
+
+    #[test]
     fn an_object_without_an_owner_tells_its_pod_by_its_name() {
         let mut object = PeerPod::new("web-0-resource-1a2b3c4d5e", peerpods_api::PeerPodSpec::default());
         assert_eq!(pod_of(&object), "web-0");

@@ -160,7 +160,8 @@ async fn where_there_is_no_room_the_next_subnet_and_then_the_next_type_is_tried(
     let [first, second] = [bed.settings.subnets[0].clone(), bed.settings.subnets[1].clone()];
     let provider = bed.connect(HURRY).await;
     fill(&bed.emulator, &["m6a.large", &first]);
-    provider.launch(&request("squeezed", "node-a")).await.unwrap();
+    let launched = provider.launch(&request("squeezed", "node-a")).await.unwrap();
+    assert_eq!(launched.machine_type.as_deref(), Some("m6i.large"));
     let tried: Vec<(String, String)> = launches(&bed)
         .iter()
         .map(|launch| {

@@ -81,6 +81,7 @@ impl InstanceName {
         Instance {
             id: InstanceId::new(self.to_string()),
             addresses: vec![address.into()],
+            machine_type: None,
         }
     }
 }

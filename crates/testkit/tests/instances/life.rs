@@ -32,6 +32,9 @@ fn a_pod_runs_on_an_instance_of_the_published_image_and_leaves_nothing() {
         shown.contains("<value>lab-node</value>"),
         "its tags do not say whose it is: {shown}"
     );
+    let listed = bed.kubectl(&["peerpods", "list"]).text();
+    let line = listed.lines().find(|line| line.contains(&now.instances[0]));
+    assert!(line.is_some_and(|line| line.contains("t3.small")), "{listed}");
 
     // It is the pod's own kernel, and the pod's network leads there.
     assert_ne!(pod.shell("uname -r"), bed.enter(&["uname", "-r"]).text());

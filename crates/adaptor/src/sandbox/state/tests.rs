@@ -26,6 +26,7 @@ fn named(id: &str) -> Instance {
     Instance {
         id: InstanceId::new(id),
         addresses: vec![Ipv4Addr::new(10, 0, 0, 1).into()],
+        machine_type: None,
     }
 }
 
