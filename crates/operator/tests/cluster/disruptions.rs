@@ -2,6 +2,7 @@
 
 use std::{env, thread::sleep, time::Duration};
 
+use fastrand::Rng;
 use serde_json::json;
 
 use crate::lab::{Lab, NAMESPACE};
@@ -13,41 +14,31 @@ const KILLS: usize = 6;
 /// The longest that it lives: a whole installation takes about that.
 const LIFE: Duration = Duration::from_millis(2500);
 
-/// xorshift64*: what is needed is only that a seed gives the same numbers again.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) % bound
-    }
-}
-
-fn seed() -> u64 {
-    let given = env::var(SEED).ok().and_then(|text| text.parse().ok());
-    let seed = given.unwrap_or_else(|| std::time::UNIX_EPOCH.elapsed().unwrap().as_micros() as u64 | 1);
+/// Chance that can be repeated.
+fn random() -> Rng {
+    let given = env::var(SEED).ok();
+    let given = given.map(|text| text.parse().expect("PEERPODS_TEST_SEED is a number"));
+    let seed = given.unwrap_or_else(|| fastrand::u64(..));
     eprintln!("{SEED}={seed}");
-    seed
+    Rng::with_seed(seed)
 }
 
 #[test]
 fn killed_at_random_points_the_end_is_what_the_specs_say() {
     let Some(mut lab) = Lab::new() else { return };
-    let mut random = Random(seed());
+    let mut random = random();
     lab.create_workers(&["one", "two", "three"]);
     let before = lab.census();
     lab.play();
-    let killed = |lab: &Lab, random: &mut Random| {
+    let killed = |lab: &Lab, random: &mut Rng| {
         let operator = lab.start_operator("operator-1");
-        sleep(Duration::from_millis(random.below(LIFE.as_millis() as u64)));
+        sleep(LIFE.mul_f64(random.f64()));
         operator.kill();
     };
     lab.create_kata_config("kata");
     for round in 0..KILLS {
         killed(&lab, &mut random);
-        match random.below(3) {
+        match random.u8(..3) {
             0 => {
                 _ = lab.kubectl(&[
                     "label",
