@@ -53,10 +53,13 @@ pub fn main() -> ExitCode {
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS)
         .build();
+    let folder = settings.journal_dir.clone();
     let outcome = match runtime {
         Ok(runtime) => runtime.block_on(run(settings)),
         Err(error) => Err(Fatal::of("start")(error)),
     };
+    // With the runtime all tasks have ended: nobody writes to the journal any more.
+    let outcome = outcome.and_then(|journal| journal.close(&folder).map_err(Fatal::of("close the journal")));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -125,7 +128,8 @@ impl Fatal {
     }
 }
 
-async fn run(settings: Settings) -> Result<(), Fatal> {
+/// Serves shims until the end; gives the journal back.
+async fn run(settings: Settings) -> Result<Journal, Fatal> {
     let for_shims = ShimSettings {
         host_paths: settings.host_paths,
         log_level: settings.log_level,
@@ -175,7 +179,7 @@ async fn run(settings: Settings) -> Result<(), Fatal> {
         peer_pods: peer_pods.clone(),
         cluster: cluster.clone(),
     });
-    let sandboxes = Sandboxes::new(journal, node.clone(), metrics.clone());
+    let sandboxes = Sandboxes::new(journal.clone(), node.clone(), metrics.clone());
     sandboxes
         .replay()
         .map_err(Fatal::of("take up the sandboxes of the journal"))?;
@@ -222,7 +226,7 @@ async fn run(settings: Settings) -> Result<(), Fatal> {
     tokio::spawn(async move { end_orphans(&node, &sandboxes, &scope).await });
     wait_for_the_end().await?;
     end(server).await;
-    Ok(())
+    Ok(journal)
 }
 
 /// What is done about PeerPods beside what sandboxes do, for as long as the process lives.

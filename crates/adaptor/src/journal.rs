@@ -1,8 +1,17 @@
 //! What the adaptor must not forget: one record per sandbox and per warm VM, durable before anything is done about it.
 
-use std::{fs, os::unix::fs::DirBuilderExt, path::Path, path::PathBuf, sync::Arc};
+use std::{
+    fs::{self, File},
+    io,
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{
+    Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition,
+    WriteTransaction, backends::FileBackend,
+};
 use serde::de::DeserializeOwned;
 
 use crate::{
@@ -23,6 +32,8 @@ const RELEASES: Table = TableDefinition::new("peer-pod-releases");
 const FILE: &str = "sandboxes.redb";
 /// Records hold keys: nobody but root reads them.
 const FOLDER_MODE: u32 = 0o700;
+/// As its folder's.
+const FILE_MODE: u32 = 0o600;
 
 /// The journal of this node. A clone is the same journal.
 #[derive(Clone)]
@@ -40,8 +51,12 @@ pub(crate) struct Contents {
 /// The journal cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum JournalError {
-    #[error("cannot make the journal's folder {path}")]
-    Folder { path: PathBuf, source: std::io::Error },
+    #[error("cannot {action} {path}, which is the journal's")]
+    File {
+        action: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
     #[error("cannot {action} the journal")]
     Database {
         action: &'static str,
@@ -70,13 +85,9 @@ impl Journal {
             .recursive(true)
             .mode(FOLDER_MODE)
             .create(folder);
-        made.map_err(|source| JournalError::Folder {
-            path: folder.to_owned(),
-            source,
-        })?;
-        let database = Database::create(folder.join(FILE)).map_err(JournalError::of("open"))?;
+        made.map_err(failed("make", folder))?;
         let journal = Self {
-            database: Arc::new(database),
+            database: Arc::new(open_file(&folder.join(FILE))?),
         };
         journal.change("prepare", |transaction| {
             for table in [SANDBOXES, WARM, RELEASES] {
@@ -85,6 +96,21 @@ impl Journal {
             Ok(())
         })?;
         Ok(journal)
+    }
+
+    /// Ends the use of the journal in `folder`, and takes its file away where nothing is in it: a node that runs peer pods no
+    /// more keeps nothing of them. The file stays, too, while somebody else has the journal.
+    pub(crate) fn close(self, folder: &Path) -> Result<(), JournalError> {
+        let Some(database) = Arc::into_inner(self.database) else {
+            return Ok(());
+        };
+        if is_empty(&database).map_err(JournalError::of("read"))? {
+            let path = folder.join(FILE);
+            fs::remove_file(&path).map_err(failed("remove", &path))?;
+        }
+        // Only now another process can have it: one that opened the file before finds that it is gone.
+        drop(database);
+        Ok(())
     }
 
     /// All records; one that cannot be read is an error, because it may stand for a VM.
@@ -203,6 +229,47 @@ impl Journal {
     }
 }
 
+/// The database in the file at `path`, which is made where there is none.
+fn open_file(path: &Path) -> Result<Database, JournalError> {
+    let failed = || failed("open", path);
+    loop {
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(FILE_MODE)
+            .open(path)
+            .map_err(failed())?;
+        let opened = file.metadata().map_err(failed())?;
+        let database = FileBackend::new(file)
+            .and_then(|file| redb::Builder::new().create_with_backend(file))
+            .map_err(JournalError::of("open"))?;
+        // A process that ended took the file away between its opening here and its lock: what was written to it would be lost.
+        match fs::metadata(path) {
+            Ok(there) if (there.dev(), there.ino()) == (opened.dev(), opened.ino()) => return Ok(database),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed()(error)),
+        }
+    }
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> JournalError {
+    let path = path.to_owned();
+    move |source| JournalError::File { action, path, source }
+}
+
+fn is_empty(database: &Database) -> Result<bool, redb::Error> {
+    let transaction = database.begin_read()?;
+    for table in [SANDBOXES, WARM, RELEASES] {
+        if !transaction.open_table(table)?.is_empty()? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 fn read_table<T: DeserializeOwned>(
     transaction: &ReadTransaction,
     table: Table,
@@ -219,4 +286,75 @@ fn read_table<T: DeserializeOwned>(
         records.push(record);
     }
     Ok(records)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    fn object() -> ObjectKey {
+        ObjectKey {
+            namespace: "shop".to_owned(),
+            name: "web-resource-0123456789".to_owned(),
+            sandbox: "sandbox-1".to_owned(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_journal_with_nothing_in_it_is_not_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::open(folder.path()).unwrap();
+        journal.put_release(&object()).await.unwrap();
+        journal.remove_release(&object()).await.unwrap();
+        journal.close(folder.path()).unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_journal_that_remembers_something_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::open(folder.path()).unwrap();
+        journal.put_release(&object()).await.unwrap();
+        journal.close(folder.path()).unwrap();
+        let journal = Journal::open(folder.path()).unwrap();
+        assert_eq!(journal.releases().unwrap(), [object()]);
+    }
+
+    #[test]
+    fn a_journal_that_somebody_has_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::open(folder.path()).unwrap();
+        let other = journal.clone();
+        journal.close(folder.path()).unwrap();
+        // What cleans a node sees by this lock that an adaptor is there.
+        let file = File::open(folder.path().join(FILE)).unwrap();
+        assert!(matches!(
+            file.try_lock_shared(),
+            Err(fs::TryLockError::WouldBlock)
+        ));
+        other.close(folder.path()).unwrap();
+        assert!(!folder.path().join(FILE).exists());
+    }
+
+    /// What begins while another ends has a journal that is there, or none.
+    #[test]
+    fn of_two_that_follow_each_other_at_once_none_loses_its_journal() {
+        let folder = tempfile::tempdir().unwrap();
+        let work = || {
+            for _ in 0..200 {
+                // It is locked while the other has it.
+                if let Ok(journal) = Journal::open(folder.path()) {
+                    let there = fs::metadata(folder.path().join(FILE));
+                    assert!(there.is_ok(), "a journal is open that is not there");
+                    journal.close(folder.path()).unwrap();
+                }
+            }
+        };
+        thread::scope(|scope| {
+            scope.spawn(work);
+            scope.spawn(work);
+        });
+    }
 }

@@ -7,7 +7,7 @@ use super::selector;
 use crate::{
     installation::Installation,
     managed::{Kind, ManagedObject, revision},
-    names::{ADAPTOR, SETTINGS_REVISION},
+    names::{ADAPTOR, ADAPTOR_JOURNAL, SETTINGS_REVISION},
     observed::{Component, Observed},
 };
 
@@ -43,7 +43,7 @@ pub fn adaptor(installation: &Installation, observed: &Observed, log_level: &str
         "volumeMounts": [
             {"name": "run", "mountPath": "/run/peerpod", "mountPropagation": "Bidirectional"},
             {"name": "namespaces", "mountPath": "/run/netns", "mountPropagation": "HostToContainer"},
-            {"name": "journal", "mountPath": "/var/lib/cloud-api-adaptor"},
+            {"name": "journal", "mountPath": ADAPTOR_JOURNAL},
             {"name": "registries", "mountPath": "/root/containers", "readOnly": true},
         ],
     });
@@ -70,7 +70,7 @@ pub fn adaptor(installation: &Installation, observed: &Observed, log_level: &str
                 "volumes": [
                     host_path("run", "/run/peerpod"),
                     host_path("namespaces", "/run/netns"),
-                    host_path("journal", "/var/lib/cloud-api-adaptor"),
+                    host_path("journal", ADAPTOR_JOURNAL),
                     // Credentials for the images of all pods, in auth.json.
                     {"name": "registries", "secret": {"secretName": REGISTRIES_SECRET, "optional": true}},
                 ],

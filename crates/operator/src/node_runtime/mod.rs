@@ -14,6 +14,7 @@
 mod configuration;
 mod error;
 mod files;
+mod journal;
 mod restart;
 #[cfg(test)]
 mod tests;
@@ -84,6 +85,7 @@ fn remove_shim(node: &NodeRoot) -> Result<(), NodeRuntimeError> {
         Path::new("/opt/peerpods"),
         Path::new("/var/lib/peerpods"),
     ]);
+    journal::remove_empty(node);
     Ok(())
 }
 

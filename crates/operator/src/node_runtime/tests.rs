@@ -6,6 +6,7 @@ use super::{
     Extent, NodeRoot, NodeRuntimeError, RESTART_DUE, RestartWay, SHIM, Work, configuration::ContainerRuntime,
     perform, perform_with, restart::Restart,
 };
+use crate::names::ADAPTOR_JOURNAL;
 
 /// A node, and whether its container runtime starts with what it is told.
 struct TestNode {
@@ -173,6 +174,47 @@ fn the_shim_alone_comes_and_goes_without_a_restart() {
         node.read("/etc/crio/crio.conf.d/50-kata-remote"),
         "of MachineConfig"
     );
+}
+
+#[test]
+fn the_adaptors_folder_goes_when_it_is_empty() {
+    let node = TestNode::with_file(MAIN, OLD);
+    node.perform(Work::Install).unwrap();
+    fs::create_dir_all(node.at(ADAPTOR_JOURNAL)).unwrap();
+    node.perform(Work::Remove).unwrap();
+    assert!(!node.at(ADAPTOR_JOURNAL).exists());
+}
+
+#[test]
+fn what_an_adaptor_remembers_stays() {
+    let node = TestNode::with_file(MAIN, OLD);
+    let journal = format!("{ADAPTOR_JOURNAL}/sandboxes.redb");
+    node.write(&journal, "a VM");
+    node.perform(Work::Install).unwrap();
+    node.perform(Work::Remove).unwrap();
+    assert_eq!(node.read(&journal), "a VM");
+}
+
+#[test]
+fn an_adaptor_that_ends_is_waited_for() {
+    let node = TestNode::with_file(MAIN, OLD);
+    node.perform(Work::Install).unwrap();
+    let journal = format!("{ADAPTOR_JOURNAL}/sandboxes.redb");
+    node.write(&journal, "");
+    let held = fs::File::open(node.at(&journal)).unwrap();
+    held.try_lock().unwrap();
+    let (shim, path) = (node.at(SHIM), node.at(&journal));
+    // It goes on until the rest is gone.
+    let adaptor = std::thread::spawn(move || {
+        while shim.exists() {
+            std::thread::yield_now();
+        }
+        fs::remove_file(path).unwrap();
+        drop(held);
+    });
+    node.perform(Work::Remove).unwrap();
+    adaptor.join().unwrap();
+    assert!(!node.at(ADAPTOR_JOURNAL).exists());
 }
 
 #[test]

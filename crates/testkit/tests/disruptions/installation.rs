@@ -68,7 +68,7 @@ fn node(bed: &Bed) -> (BTreeSet<String>, String) {
     let files = bed.enter(&[
         "sh",
         "-c",
-        "find /opt/peerpods /etc/containerd /var/lib/peerpods -type f 2>/dev/null; cat /etc/containerd/config.toml",
+        "find /opt/peerpods /etc/containerd /var/lib/peerpods /var/lib/cloud-api-adaptor 2>/dev/null; cat /etc/containerd/config.toml",
     ]);
     (said.into_iter().flatten().collect(), files.stdout)
 }
