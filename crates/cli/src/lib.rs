@@ -10,15 +10,20 @@ mod completion;
 mod image;
 mod output;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use self::output::Format;
 
 /// The name by which kubectl finds the program.
 const PLUGIN: &str = "kubectl-peerpods";
+/// The name by which kubectl finds what completes the program's arguments.
+const PLUGIN_COMPLETION: &str = "kubectl_complete-peerpods";
 /// What shells tell of a program that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;
 
@@ -44,9 +49,25 @@ enum Command {
     Completion(completion::Arguments),
 }
 
+/// By which of its names the program was called.
+#[derive(Clone, Copy)]
+enum Called {
+    Program,
+    Plugin,
+    PluginCompletion,
+}
+
 /// Runs the program.
 pub fn main() -> ExitCode {
-    match run(parse()) {
+    let called = called();
+    let outcome = match called {
+        Called::Program | Called::Plugin => run(parse(called), called),
+        Called::PluginCompletion => {
+            let answered = completion::kubectl::answer(command(called), std::env::args_os().collect());
+            answered.context("cannot print completions")
+        }
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<cluster::Interrupted>() => {
             eprintln!("{error}");
@@ -60,29 +81,40 @@ pub fn main() -> ExitCode {
 }
 
 /// The arguments, and the program's name in what it says of itself: that under which it was called.
-fn parse() -> Arguments {
-    let matches = command().get_matches();
+fn parse(called: Called) -> Arguments {
+    let matches = command(called).get_matches();
     Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+}
+
+fn called() -> Called {
+    let path = std::env::args_os().next().map(PathBuf::from);
+    let name = path.as_deref().and_then(Path::file_name);
+    if name.is_some_and(|name| name == PLUGIN) {
+        Called::Plugin
+    } else if name.is_some_and(|name| name == PLUGIN_COMPLETION) {
+        Called::PluginCompletion
+    } else {
+        Called::Program
+    }
 }
 
 /// The program, by the name under which it was called: kubectl finds `kubectl-peerpods`, and people then type
 /// `kubectl peerpods`.
-fn command() -> clap::Command {
-    let called = std::env::args_os().next().map(PathBuf::from);
-    let is_plugin = called.is_some_and(|path| path.file_name().is_some_and(|name| name == PLUGIN));
-    if is_plugin {
-        Arguments::command().name(PLUGIN).bin_name("kubectl peerpods")
-    } else {
-        Arguments::command()
+fn command(called: Called) -> clap::Command {
+    match called {
+        Called::Program => Arguments::command(),
+        Called::Plugin | Called::PluginCompletion => {
+            Arguments::command().name(PLUGIN).bin_name("kubectl peerpods")
+        }
     }
 }
 
-fn run(arguments: Arguments) -> Result<()> {
+fn run(arguments: Arguments, called: Called) -> Result<()> {
     match arguments.command {
         Command::Image(command) => image::run(command, arguments.output),
         Command::Cluster(command) => cluster::run(command, arguments.output),
         Command::Completion(arguments) => {
-            completion::run(&arguments);
+            completion::run(&arguments, command(called));
             Ok(())
         }
     }

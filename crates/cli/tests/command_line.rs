@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used)] // A test stops where its bed fails.
 
 use std::{
-    fs,
+    env, fs,
+    os::unix::fs::symlink,
+    path::PathBuf,
     process::{Command, Output},
 };
 
@@ -83,4 +85,42 @@ fn shells_get_their_completion() {
         let script = text(&peerpodctl(&["completion", shell]).stdout);
         assert!(script.contains(expected), "no {expected:?} for {shell}");
     }
+}
+
+#[test]
+fn kubectl_completes_what_follows_the_plugins_name() {
+    let Some(programs) = env::var_os("PEERPODS_TEST_KUBERNETES").map(PathBuf::from) else {
+        eprintln!("skipped: PEERPODS_TEST_KUBERNETES names no folder with kubectl");
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["kubectl-peerpods", "kubectl_complete-peerpods"] {
+        symlink(env!("CARGO_BIN_EXE_peerpodctl"), folder.path().join(name)).unwrap();
+    }
+    fs::create_dir(folder.path().join("image")).unwrap();
+    // What shells ask kubectl for as somebody types: completions, and last what to do with them.
+    let completed = |line: &str| {
+        let output = Command::new(programs.join("kubectl"))
+            .args(["__complete", "peerpods"])
+            .args(line.split(' '))
+            .env("PATH", folder.path())
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        text(&output.stdout)
+    };
+    let commands = completed("");
+    for expected in [
+        "image\tVM images",
+        "\nlist\tLists peer pods and their VMs\n",
+        "\n:4\n",
+    ] {
+        assert!(commands.contains(expected), "no {expected:?} in:\n{commands}");
+    }
+    assert!(!commands.contains("--"), "options that nobody began:\n{commands}");
+    assert!(completed("li").starts_with("list\t"));
+    assert!(completed("list --all").starts_with("--all-namespaces\t"));
+    assert!(completed("list --output j").starts_with("json"));
+    assert_eq!(completed("image publish im"), "image/\n:6\n");
+    assert_eq!(completed("list nonsense "), ":4\n");
 }

@@ -18,8 +18,8 @@ const ON_THE_NODE: [&str; 5] = [
     "peerpods-namespaces-launcher",
     "ec2-emulator",
 ];
-/// What administrators use, by the name under which kubectl finds it.
-const PLUGIN: (&str, &str) = ("peerpodctl", "kubectl-peerpods");
+/// What administrators use, by the names under which kubectl finds it and its completion.
+const PLUGIN: (&str, [&str; 2]) = ("peerpodctl", ["kubectl-peerpods", "kubectl_complete-peerpods"]);
 /// The shim of runtime class kata-namespaces, as containerd looks for it: the same one with another adaptor.
 const NAMESPACES_SHIM: &str = "containerd-shim-kata-namespaces-v2";
 
@@ -31,8 +31,10 @@ pub(super) fn programs(state: &State, ours: &Path) -> Result<Vec<&'static str>> 
             changed.push(name);
         }
     }
-    let (program, plugin) = PLUGIN;
-    copy(&ours.join(program), &state.file("bin").join(plugin))?;
+    let (program, names) = PLUGIN;
+    for name in names {
+        copy(&ours.join(program), &state.file("bin").join(name))?;
+    }
     Ok(changed)
 }
 

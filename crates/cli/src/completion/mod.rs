@@ -1,4 +1,6 @@
-//! `peerpodctl completion`.
+//! What completes the program's arguments: `peerpodctl completion` for shells, and an answer to kubectl.
+
+pub(crate) mod kubectl;
 
 use clap::Args;
 use clap_complete::Shell;
@@ -15,8 +17,7 @@ pub(crate) struct Arguments {
     shell: Shell,
 }
 
-pub(crate) fn run(arguments: &Arguments) {
-    let mut command = crate::command();
+pub(crate) fn run(arguments: &Arguments, mut command: clap::Command) {
     let name = command.get_name().to_owned();
     clap_complete::generate(arguments.shell, &mut command, name, &mut std::io::stdout());
 }
