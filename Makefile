@@ -25,6 +25,7 @@ test: provider ## Every test, the cheapest first
 	@cargo xtask test
 
 soak: up ## Hundreds of pods and execs: nothing grows (hours)
+	@testbed/packages arm64
 	@cargo xtask soak
 
 bench: provider ## What it costs, beside runc; --only, --quick and more: cargo xtask bench --help

@@ -86,6 +86,9 @@ fn instances() -> Result<()> {
 /// How many sequences of launches and ends a soak makes.
 const SEEDED_RUNS: &str = "1000";
 
+/// Where `testbed/packages arm64` puts the UEFI firmware for ARM.
+const FIRMWARE_FOR_ARM: &str = "/usr/share/AAVMF";
+
 /// `make soak`: the whole of what `test` does in short, on the bed that is up.
 pub(crate) fn soak() -> Result<()> {
     step(
@@ -106,6 +109,16 @@ pub(crate) fn soak() -> Result<()> {
                 .env("PEERPODS_TEST_MOTO", tools::moto()?))
         },
     )?;
+    step("the VM image for ARM, built and booted", || {
+        let package = ["test", "--package", "peerpods-guest", "--test", "ec2"];
+        let which = ["--", "disk_for_arm", "--nocapture"];
+        run(cargo(&[&package[..], &which[..]].concat())
+            .env(
+                "PEERPODS_TEST_DISK_ARM64",
+                testbed::disk_for_arm(Profile::Testbed)?,
+            )
+            .env("PEERPODS_TEST_FIRMWARE_ARM64", FIRMWARE_FOR_ARM))
+    })?;
     let artifacts = testbed::prepare(Profile::Testbed)?;
     step("an operator with 500 nodes and 5,000 PeerPods", || {
         let package = ["test", "--package", "peerpods-operator", "--test", "cluster"];

@@ -30,7 +30,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 
 pub(crate) use self::{
-    artifacts::{Artifacts, Product, Profile, prepare, product},
+    artifacts::{Artifacts, Product, Profile, disk_for_arm, prepare, product},
     chart::{CHART, NAMESPACE, kubectl},
     debian::promtool,
     init::{init, refresh},

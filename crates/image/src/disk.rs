@@ -175,6 +175,7 @@ mod tests {
     use std::{
         fs::{self, File},
         io::{Read, Seek, SeekFrom},
+        path::Path,
     };
 
     use fatfs::{FileSystem, FsOptions};
@@ -182,7 +183,8 @@ mod tests {
     use tempfile::TempDir;
 
     use super::{
-        Architecture, DISK_BYTES, PARTITION_BYTES, PARTITION_NAME, PARTITION_OFFSET, architecture, write,
+        Architecture, BlockList, DISK_BYTES, PARTITION_BYTES, PARTITION_NAME, PARTITION_OFFSET, architecture,
+        write,
     };
 
     #[test]
@@ -190,11 +192,20 @@ mod tests {
         let directory = TempDir::new().unwrap();
         let path = directory.path().join("disk.raw");
         let unified: Vec<u8> = (0..3 << 20).map(|position: u32| (position % 251) as u8).collect();
-        let list = write(&path, &unified, Architecture::Amd64).unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().len(), DISK_BYTES);
+        for (architecture, program) in [
+            (Architecture::Amd64, "efi/boot/bootx64.efi"),
+            (Architecture::Arm64, "efi/boot/bootaa64.efi"),
+        ] {
+            let list = write(&path, &unified, architecture).unwrap();
+            assert_boots(&path, &list, program, &unified);
+        }
+    }
+
+    fn assert_boots(path: &Path, list: &BlockList, name: &str, unified: &[u8]) {
+        assert_eq!(fs::metadata(path).unwrap().len(), DISK_BYTES);
         assert!(list.data_bytes() < 8 << 20, "{}", list.data_bytes());
 
-        let table = GptConfig::new().open(&path).unwrap();
+        let table = GptConfig::new().open(path).unwrap();
         assert!(table.primary_header().is_ok() && table.backup_header().is_ok());
         let partition = &table.partitions()[&1];
         assert_eq!(partition.name, PARTITION_NAME);
@@ -204,7 +215,7 @@ mod tests {
             PARTITION_OFFSET + PARTITION_BYTES as u64
         );
 
-        let mut disk = File::open(&path).unwrap();
+        let mut disk = File::open(path).unwrap();
         disk.seek(SeekFrom::Start(PARTITION_OFFSET)).unwrap();
         let mut partition = Vec::new();
         disk.take(PARTITION_BYTES as u64)
@@ -212,7 +223,7 @@ mod tests {
             .unwrap();
         let volume = FileSystem::new(std::io::Cursor::new(partition), FsOptions::new()).unwrap();
         let mut program = Vec::new();
-        let mut file = volume.root_dir().open_file("efi/boot/bootx64.efi").unwrap();
+        let mut file = volume.root_dir().open_file(name).unwrap();
         file.read_to_end(&mut program).unwrap();
         assert!(program == unified);
     }

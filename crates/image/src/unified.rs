@@ -64,3 +64,23 @@ pub(crate) fn unified(
     ];
     with_sections(stub, &sections)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::portable_executable::tests::{program, section};
+
+    #[test]
+    fn the_kernel_is_told_of_the_consoles_that_its_machines_have() {
+        for (architecture, console) in [
+            (Architecture::Amd64, "console=ttyS0"),
+            (Architecture::Arm64, "console=ttyAMA0 console=ttyS0"),
+        ] {
+            let unified = unified(&program(), b"kernel", b"initrd", architecture).unwrap();
+            let (_, line) = section(&unified, ".cmdline").unwrap();
+            assert_eq!(line, format!("{console} {COMMAND_LINE}\0").as_bytes());
+            assert_eq!(section(&unified, ".linux").unwrap().1, b"kernel");
+            assert_eq!(section(&unified, ".initrd").unwrap().1, b"initrd");
+        }
+    }
+}

@@ -12,10 +12,13 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 use serde::Serialize;
 
-use super::{debian, images, layout, lock, programs};
+use super::{
+    debian::{self, Architecture},
+    images, layout, lock, programs,
+};
 use crate::{
     images::Image,
-    process::{cargo, root, run},
+    process::{cargo, command, root, run},
     stamp,
 };
 
@@ -112,10 +115,14 @@ pub(crate) fn product(profile: Profile, image: &Path) -> Result<Product> {
 }
 
 fn make_product(profile: Profile, image: &Path, packages: &[(&str, &str)]) -> Result<Product> {
-    let (kernel_deb, stub_deb) = (debian::kernel()?, debian::stub()?);
+    let (kernel_deb, stub_deb) = (
+        debian::kernel(Architecture::Amd64)?,
+        debian::stub(Architecture::Amd64)?,
+    );
     let programs = build(profile, packages)?;
     let _lock = lock::take(&layout::folder().join("artifacts.lock"))?;
-    build_vm_image(&programs, &kernel_deb, &stub_deb, image)?;
+    let (guest, builder) = (programs.join("peerpods-guest"), programs.join("peerpodctl"));
+    build_vm_image(&builder, &guest, &kernel_deb, &stub_deb, image)?;
     Ok(Product {
         programs,
         kernel: image.join("vmlinuz"),
@@ -173,14 +180,42 @@ fn build(profile: Profile, packages: &[(&str, &str)]) -> Result<PathBuf> {
     Ok(folder)
 }
 
-fn build_vm_image(ours: &Path, kernel_deb: &Path, stub_deb: &Path, output: &Path) -> Result<()> {
-    let (guest, builder) = (ours.join("peerpods-guest"), ours.join("peerpodctl"));
-    let inputs = stamp::of(&[&guest, &builder, kernel_deb, stub_deb])?;
+/// Builds the VM image for ARM, and gives its disk. The machine has a compiler for ARM: `testbed/packages arm64`.
+pub(crate) fn disk_for_arm(profile: Profile) -> Result<PathBuf> {
+    const TARGET: &str = "aarch64-unknown-linux-gnu";
+    const COMPILER: &str = "aarch64-linux-gnu-gcc";
+    let (kernel_deb, stub_deb) = (
+        debian::kernel(Architecture::Arm64)?,
+        debian::stub(Architecture::Arm64)?,
+    );
+    run(&mut command("rustup", &["target", "add", TARGET]))?;
+    let package = ["--package", "peerpods-guest", "--target", TARGET];
+    run(cargo(&["build", "--quiet", "--profile", profile.name()])
+        .args(package)
+        .env("CC_aarch64_unknown_linux_gnu", COMPILER)
+        .env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", COMPILER)
+        .env("LIBSECCOMP_LIB_PATH", debian::seccomp_for_arm()?))?;
+    let builder = build(profile, &[("peerpods-cli", "peerpodctl")])?.join("peerpodctl");
+    let guest = root().join(format!("target/{TARGET}/{}/peerpods-guest", profile.name()));
+    let _lock = lock::take(&layout::folder().join("artifacts.lock"))?;
+    let image = layout::image().with_file_name("image-arm64");
+    build_vm_image(&builder, &guest, &kernel_deb, &stub_deb, &image)?;
+    Ok(image.join("disk.raw"))
+}
+
+fn build_vm_image(
+    builder: &Path,
+    guest: &Path,
+    kernel_deb: &Path,
+    stub_deb: &Path,
+    output: &Path,
+) -> Result<()> {
+    let inputs = stamp::of(&[guest, builder, kernel_deb, stub_deb])?;
     fs::create_dir_all(output).with_context(|| format!("cannot make {}", output.display()))?;
     stamp::make(&output.with_extension("inputs"), &inputs, || {
-        run(Command::new(&builder)
+        run(Command::new(builder)
             .args(["image", "build", "--packed", "--guest"])
-            .arg(&guest)
+            .arg(guest)
             .arg("--kernel-deb")
             .arg(kernel_deb)
             .arg("--stub-deb")

@@ -1,15 +1,15 @@
 //! The disk that is published, booted as EC2 would: by UEFI firmware, from an NVMe volume, with DHCP and the instance
 //! metadata service beside it.
 //!
-//! `PEERPODS_TEST_DISK` names the disk and `PEERPODS_TEST_FIRMWARE` the folder of OVMF; needs root and `/dev/net/tun`.
-//! Without them the test says so and passes.
+//! `PEERPODS_TEST_DISK` names the disk and `PEERPODS_TEST_FIRMWARE` the folder of OVMF; `PEERPODS_TEST_DISK_ARM64` and
+//! `PEERPODS_TEST_FIRMWARE_ARM64` those for ARM. Needs root and `/dev/net/tun`. Without them a test says so and passes.
 
 use std::{
     env,
     fs::File,
     net::{Ipv4Addr, SocketAddr},
     os::unix::fs::FileExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -23,8 +23,8 @@ use peerpods_proto::{
 };
 use peerpods_testkit::{
     ec2::{
-        METADATA_ADDRESS, Machine, MachineSettings, MetadataService, Subnet, SubnetSettings, TIME_ADDRESS,
-        TimeServer,
+        METADATA_ADDRESS, Machine, MachineSettings, MetadataService, Processors, Subnet, SubnetSettings,
+        TIME_ADDRESS, TimeServer,
     },
     namespaces::{in_namespaces, until},
 };
@@ -56,13 +56,116 @@ const BOOT_LIMIT: Duration = Duration::from_secs(180);
 const KNOCK_INTERVAL: Duration = Duration::from_millis(100);
 const REQUEST_LIMIT: Duration = Duration::from_secs(30);
 
-fn files() -> Option<(PathBuf, PathBuf)> {
-    let path = |name| env::var_os(name).map(PathBuf::from);
-    let files = path("PEERPODS_TEST_DISK").zip(path("PEERPODS_TEST_FIRMWARE"));
-    if files.is_none() {
-        eprintln!("skipped: PEERPODS_TEST_DISK and PEERPODS_TEST_FIRMWARE name no disk and firmware to boot");
+/// A disk, and what boots it.
+struct Image {
+    disk: PathBuf,
+    firmware: PathBuf,
+    processors: Processors,
+}
+
+impl Image {
+    fn of(processors: Processors) -> Option<Self> {
+        let (disk, firmware) = match processors {
+            Processors::Amd64 => ("PEERPODS_TEST_DISK", "PEERPODS_TEST_FIRMWARE"),
+            Processors::Arm64 => ("PEERPODS_TEST_DISK_ARM64", "PEERPODS_TEST_FIRMWARE_ARM64"),
+        };
+        let path = |name| env::var_os(name).map(PathBuf::from);
+        let Some((at, with)) = path(disk).zip(path(firmware)) else {
+            eprintln!("skipped: {disk} and {firmware} name no disk and firmware to boot");
+            return None;
+        };
+        Some(Self {
+            disk: at,
+            firmware: with,
+            processors,
+        })
     }
-    files
+}
+
+/// A machine that has booted, with what EC2 has around it, and the connection to its agent.
+struct Booted {
+    client: Client,
+    machine: Machine,
+    metadata: MetadataService,
+    _subnet: Subnet,
+    _time: TimeServer,
+}
+
+impl Booted {
+    async fn start(image: &Image, folder: &Path) -> Self {
+        let subnet = SubnetSettings {
+            device: DEVICE,
+            instance: INSTANCE,
+            mac: MAC,
+            router: ROUTER,
+            prefix: 20,
+        };
+        let subnet = Subnet::start(folder, subnet).unwrap();
+        let identity = ClientIdentity::issue("web").unwrap();
+        let secret = JoinSecret::new([7; 32]);
+        let metadata = MetadataService::start(
+            (METADATA_ADDRESS, 80).into(),
+            1,
+            facts(Some(payload(&identity, &secret))),
+        )
+        .unwrap();
+        let time = TimeServer::start((TIME_ADDRESS, 123).into(), TIME_AHEAD, |_| true).unwrap();
+        let started = Instant::now();
+        let mut machine = Machine::start(MachineSettings {
+            folder,
+            image: &image.disk,
+            volume_bytes: VOLUME_BYTES,
+            processors: image.processors,
+            firmware: &image.firmware,
+            device: DEVICE,
+            mac: MAC,
+            instance_type: "m6a.large",
+            memory_mib: 512,
+            vcpus: 1,
+        })
+        .unwrap();
+        let client = meet(&mut machine, &identity, &secret).await;
+        eprintln!(
+            "the agent was met {:.1?} after the machine's start",
+            started.elapsed()
+        );
+        let health = HealthClient::new(client.clone());
+        health.check(limit(), &CheckRequest::new()).await.unwrap();
+        Self {
+            client,
+            machine,
+            metadata,
+            _subnet: subnet,
+            _time: time,
+        }
+    }
+
+    /// Ends the pod, whose end is the machine's.
+    async fn delete_pod(mut self) {
+        let agent = AgentServiceClient::new(self.client);
+        agent
+            .destroy_sandbox(limit(), &DestroySandboxRequest::new())
+            .await
+            .unwrap();
+        let deadline = Instant::now() + WAIT_LIMIT;
+        while self.machine.ended().unwrap().is_none() {
+            assert!(
+                Instant::now() < deadline,
+                "it goes on:\n{}",
+                self.machine.console()
+            );
+            sleep(KNOCK_INTERVAL).await;
+        }
+        assert!(
+            self.machine
+                .console()
+                .contains("powering off: the pod was deleted")
+        );
+    }
+}
+
+fn limit() -> context::Context {
+    context::with_duration(REQUEST_LIMIT)
 }
 
 fn payload(identity: &ClientIdentity, join_secret: &JoinSecret) -> Vec<u8> {
@@ -143,58 +246,23 @@ async fn until_told(machine: &Machine, words: &str) {
 
 #[test]
 fn the_published_disk_boots_by_uefi_and_serves_its_pod() {
-    let Some((image, firmware)) = files() else { return };
+    let Some(image) = Image::of(Processors::Amd64) else {
+        return;
+    };
     in_namespaces(|| async move {
         let folder = tempfile::tempdir().unwrap();
-        let subnet = SubnetSettings {
-            device: DEVICE,
-            instance: INSTANCE,
-            mac: MAC,
-            router: ROUTER,
-            prefix: 20,
-        };
-        let _subnet = Subnet::start(folder.path(), subnet).unwrap();
-        let identity = ClientIdentity::issue("web").unwrap();
-        let secret = JoinSecret::new([7; 32]);
-        let metadata = MetadataService::start(
-            (METADATA_ADDRESS, 80).into(),
-            1,
-            facts(Some(payload(&identity, &secret))),
-        )
-        .unwrap();
-        let _time = TimeServer::start((TIME_ADDRESS, 123).into(), TIME_AHEAD, |_| true).unwrap();
-        let started = Instant::now();
-        let mut machine = Machine::start(MachineSettings {
-            folder: folder.path(),
-            image: &image,
-            volume_bytes: VOLUME_BYTES,
-            firmware: &firmware,
-            device: DEVICE,
-            mac: MAC,
-            instance_type: "m6a.large",
-            memory_mib: 512,
-            vcpus: 1,
-        })
-        .unwrap();
-
-        let client = meet(&mut machine, &identity, &secret).await;
-        eprintln!(
-            "the agent was met {:.1?} after the machine's start",
-            started.elapsed()
-        );
-        let health = HealthClient::new(client.clone());
-        let limit = || context::with_duration(REQUEST_LIMIT);
-        health.check(limit(), &CheckRequest::new()).await.unwrap();
+        let booted = Booted::start(&image, folder.path()).await;
+        let machine = &booted.machine;
         // The payload came by version 2, and nothing else was asked for.
         assert_eq!(
-            metadata.requests(),
+            booted.metadata.requests(),
             ["PUT /latest/api/token", "GET /latest/user-data"]
         );
 
         // What the image leaves of the volume is scratch space.
-        until_told(&machine, "scratch space is on /dev/nvme0n1p2").await;
+        until_told(machine, "scratch space is on /dev/nvme0n1p2").await;
         // The clock is put right, and stays so.
-        until_told(&machine, "Amazon's time server, and is set").await;
+        until_told(machine, "Amazon's time server, and is set").await;
         let looks = || {
             let console = machine.console().replace('\r', "");
             let lines = console.split('\n').filter(|line| line.contains("the clock is "));
@@ -211,17 +279,19 @@ fn the_published_disk_boots_by_uefi_and_serves_its_pod() {
             .unwrap();
         assert_eq!(magic, EXT4_MAGIC);
 
-        // The pod's end is the machine's.
-        let agent = AgentServiceClient::new(client);
-        agent
-            .destroy_sandbox(limit(), &DestroySandboxRequest::new())
-            .await
-            .unwrap();
-        let deadline = Instant::now() + WAIT_LIMIT;
-        while machine.ended().unwrap().is_none() {
-            assert!(Instant::now() < deadline, "it goes on:\n{}", machine.console());
-            sleep(KNOCK_INTERVAL).await;
-        }
-        assert!(machine.console().contains("powering off: the pod was deleted"));
+        booted.delete_pod().await;
+    });
+}
+
+#[test]
+fn the_disk_for_arm_boots_by_uefi_and_its_agent_answers() {
+    let Some(image) = Image::of(Processors::Arm64) else {
+        return;
+    };
+    in_namespaces(|| async move {
+        let folder = tempfile::tempdir().unwrap();
+        let booted = Booted::start(&image, folder.path()).await;
+        until_told(&booted.machine, "scratch space is on /dev/nvme0n1p2").await;
+        booted.delete_pod().await;
     });
 }

@@ -14,7 +14,7 @@ use std::{
 use base64::{Engine, prelude::BASE64_STANDARD};
 
 use super::{
-    ImageRegistry, InstanceFacts, Machine, MachineSettings, REGION, Subnet, SubnetSettings,
+    ImageRegistry, InstanceFacts, Machine, MachineSettings, Processors, REGION, Subnet, SubnetSettings,
     account::Account,
     emulator::Request,
     metadata::Metadata,
@@ -182,6 +182,7 @@ impl Instances {
             folder: &folder,
             image: &image,
             volume_bytes: fs::metadata(&image)?.len().max(volume_gib * GIB),
+            processors: Processors::Amd64,
             firmware: &self.firmware,
             device: &device,
             mac: &facts.mac,

@@ -11,6 +11,41 @@ use std::{
 /// What is copied of a disk at once; where it is empty, it is left out.
 const CHUNK_BYTES: usize = 64 << 10;
 
+/// Which processors a machine has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Processors {
+    /// AMD's and Intel's; the firmware's folder has `OVMF_CODE_4M.fd`.
+    Amd64,
+    /// Graviton's; the firmware's folder has `AAVMF_CODE.fd`.
+    Arm64,
+}
+
+impl Processors {
+    /// QEMU for them, with what else differs.
+    fn qemu(self) -> Command {
+        let (program, machine, processor) = match self {
+            Self::Amd64 => (
+                "qemu-system-x86_64",
+                "q35,vmport=off,sata=off,smbus=off,usb=off",
+                "max,la57=off",
+            ),
+            // To sign pointers as the architecture says would take most of the time.
+            Self::Arm64 => ("qemu-system-aarch64", "virt", "max,pauth-impdef=on"),
+        };
+        let mut qemu = Command::new(program);
+        qemu.args(["-M", machine, "-cpu", processor]);
+        qemu
+    }
+
+    /// The files of the firmware: its code, and its variables as they are at first.
+    fn firmware(self) -> [&'static str; 2] {
+        match self {
+            Self::Amd64 => ["OVMF_CODE_4M.fd", "OVMF_VARS_4M.fd"],
+            Self::Arm64 => ["AAVMF_CODE.fd", "AAVMF_VARS.fd"],
+        }
+    }
+}
+
 /// What a machine is made of.
 #[derive(Clone, Copy, Debug)]
 pub struct MachineSettings<'a> {
@@ -20,7 +55,9 @@ pub struct MachineSettings<'a> {
     pub image: &'a Path,
     /// The size of its root volume, at least that of the image.
     pub volume_bytes: u64,
-    /// The folder of OVMF, with `OVMF_CODE_4M.fd`.
+    /// Its processors, which are the image's.
+    pub processors: Processors,
+    /// The folder of the UEFI firmware for them.
     pub firmware: &'a Path,
     /// The tap device that its interface is at.
     pub device: &'a str,
@@ -30,7 +67,7 @@ pub struct MachineSettings<'a> {
     pub instance_type: &'a str,
     /// Its memory.
     pub memory_mib: u32,
-    /// Its processors.
+    /// How many processors.
     pub vcpus: u32,
 }
 
@@ -50,12 +87,14 @@ impl Machine {
         let volume = settings.folder.join("volume.raw");
         copy_sparse(settings.image, &volume, settings.volume_bytes)?;
         let variables = settings.folder.join("variables.fd");
-        fs::copy(settings.firmware.join("OVMF_VARS_4M.fd"), &variables)?;
-        let code = settings.firmware.join("OVMF_CODE_4M.fd");
+        let [code, initial] = settings.processors.firmware();
+        fs::copy(settings.firmware.join(initial), &variables)?;
+        let code = settings.firmware.join(code);
         let console = settings.folder.join("console.log");
-        let process = Command::new("qemu-system-x86_64")
-            .args(["-M", "q35,vmport=off,sata=off,smbus=off,usb=off"])
-            .args(["-accel", "tcg,thread=multi", "-cpu", "max,la57=off"])
+        let process = settings
+            .processors
+            .qemu()
+            .args(["-accel", "tcg,thread=multi"])
             .args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"])
             .args(["-m", &format!("{}M", settings.memory_mib)])
             .args(["-smp", &settings.vcpus.to_string()])

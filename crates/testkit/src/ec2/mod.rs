@@ -19,7 +19,7 @@ mod xml;
 pub use cloud::{Cloud, CloudSettings};
 pub use emulator::{Emulator, Fault, REGION, Request};
 pub use images::ImageRegistry;
-pub use machine::{Machine, MachineSettings};
+pub use machine::{Machine, MachineSettings, Processors};
 pub use metadata::{InstanceFacts, METADATA_ADDRESS, MetadataService};
 pub use moto::Moto;
 pub use subnet::{Subnet, SubnetSettings};
