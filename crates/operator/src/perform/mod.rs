@@ -199,7 +199,6 @@ impl Performer<'_> {
 /// The API server takes no longer notes.
 const NOTE_CHARACTERS: usize = 1000;
 
-/// For metrics and logs.
 /// What [`name`] gives.
 pub(crate) const ACTION_NAMES: [&str; 13] = [
     "set-finalizers",
@@ -217,6 +216,7 @@ pub(crate) const ACTION_NAMES: [&str; 13] = [
     "announce",
 ];
 
+/// For metrics and logs.
 fn name(action: &Action) -> &'static str {
     match action {
         Action::SetFinalizers { .. } => "set-finalizers",
