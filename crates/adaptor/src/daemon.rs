@@ -7,17 +7,14 @@ use peerpods_api::names::SETTINGS_EXIT_CODE;
 use peerpods_error::chain;
 use peerpods_probes::{Answer, Question};
 use peerpods_proto::{
-    hypervisor_ttrpc::create_hypervisor,
-    registry_ttrpc::create_registry_credentials,
-    shim_settings::{LogLevel, ShimSettings},
+    hypervisor_ttrpc::create_hypervisor, registry_ttrpc::create_registry_credentials,
+    shim_settings::ShimSettings,
 };
 use peerpods_provider::{OwnerScope, Provider, ProviderError};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
 };
-use tracing::level_filters::LevelFilter;
-use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 use ttrpc::asynchronous::Server;
 
 use crate::{
@@ -48,7 +45,7 @@ pub fn main() -> ExitCode {
         }
         error.exit()
     });
-    log_to_standard_error(settings.log_level);
+    peerpods_log::to_standard_error(peerpods_log::level(settings.log_level));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS)
@@ -68,22 +65,6 @@ pub fn main() -> ExitCode {
             error.exit_code()
         }
     }
-}
-
-/// Logs as `RUST_LOG` says: a level, or levels of modules, separated by commas; otherwise this much.
-fn log_to_standard_error(level: LogLevel) {
-    let asked = std::env::var("RUST_LOG").ok().and_then(|text| text.parse().ok());
-    // The client of the API server calls every failure an error, before anybody knows what follows from it.
-    let usual = || {
-        Targets::new()
-            .with_default(peerpods_log::level(level))
-            .with_target("kube_client", LevelFilter::OFF)
-    };
-    let filter: Targets = asked.unwrap_or_else(usual);
-    let lines = tracing_subscriber::fmt::layer()
-        .with_writer(io::stderr)
-        .with_ansi(false);
-    tracing_subscriber::registry().with(lines).with(filter).init();
 }
 
 /// What ends the daemon: an administrator has to do something about it.

@@ -4,13 +4,16 @@
 //! tasks, most of which know nothing of pods. So the name is the process's, and not a span's. It stands at the end, among a
 //! line's other fields: `pod=NAMESPACE/NAME`, as in the adaptor's lines, whose pods are spans.
 
-use std::{fmt, sync::OnceLock};
+use std::{fmt, io, sync::OnceLock};
 
 use peerpods_proto::shim_settings::LogLevel;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::{
+    filter::{LevelFilter, Targets},
     fmt::{FmtContext, FormatEvent, FormatFields, format::Writer},
+    layer::SubscriberExt,
     registry::LookupSpan,
+    util::SubscriberInitExt,
 };
 
 /// As long as Kubernetes allows a namespace and a name to be: others need not be believed.
@@ -34,6 +37,26 @@ pub fn level(wanted: LogLevel) -> Level {
         LogLevel::Debug => Level::DEBUG,
         LogLevel::Trace => Level::TRACE,
     }
+}
+
+/// Logs of a program that serves a cluster: lines on standard error, as `RUST_LOG` says (a level, or levels of modules, separated
+/// by commas) and otherwise this much.
+///
+/// # Panics
+/// When the process logs already.
+pub fn to_standard_error(level: Level) {
+    let asked = std::env::var("RUST_LOG").ok().and_then(|text| text.parse().ok());
+    // The client of the API server calls every failure an error, before anybody knows what follows from it.
+    let usual = || {
+        Targets::new()
+            .with_default(level)
+            .with_target("kube_client", LevelFilter::OFF)
+    };
+    let filter: Targets = asked.unwrap_or_else(usual);
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(io::stderr)
+        .with_ansi(false);
+    tracing_subscriber::registry().with(lines).with(filter).init();
 }
 
 /// Lines in this format, with the process's pod.

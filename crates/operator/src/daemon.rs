@@ -9,7 +9,7 @@ use peerpods_error::chain;
 use peerpods_probes::{Answer, Question};
 use prometheus_client::registry::Registry;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing::Level;
 
 use crate::{
     Operator, Providers,
@@ -47,7 +47,7 @@ enum Fatal {
 /// Runs the program until SIGTERM or SIGINT; nothing that it installed ends with it.
 pub fn main() -> ExitCode {
     let command_line = CommandLine::parse();
-    log_to_standard_error();
+    peerpods_log::to_standard_error(Level::INFO);
     match run(command_line.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -56,17 +56,6 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// Logs lines of JSON as `RUST_LOG` says: a level, or levels of modules, separated by commas.
-fn log_to_standard_error() {
-    let asked = std::env::var("RUST_LOG").ok().and_then(|text| text.parse().ok());
-    let filter: Targets = asked.unwrap_or_else(|| Targets::new().with_default(tracing::Level::INFO));
-    let lines = tracing_subscriber::fmt::layer()
-        .json()
-        .flatten_event(true)
-        .with_writer(io::stderr);
-    tracing_subscriber::registry().with(lines).with(filter).init();
 }
 
 fn run(command: Command) -> Result<(), Fatal> {

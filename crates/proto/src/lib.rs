@@ -15,6 +15,7 @@ mod generated {
 pub use generated::registry as registry_wire;
 pub use generated::*;
 
+pub mod id;
 pub mod payload;
 pub mod registry;
 pub mod shim_settings;

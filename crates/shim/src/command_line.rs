@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use peerpods_proto::id::is_id;
+
 /// What `--help` prints.
 pub(crate) const HELP: &str = "\
 usage: containerd-shim-kata-v2 [flags] [start|delete]
@@ -107,8 +109,7 @@ impl CommandLine {
             return Err("-namespace is missing".to_owned());
         }
         // The id becomes part of paths.
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-        if self.id.is_empty() || !self.id.bytes().all(plain) || self.id.starts_with('.') {
+        if !is_id(&self.id) {
             return Err(format!("-id {:?} is not an identifier", self.id));
         }
         Ok(self)

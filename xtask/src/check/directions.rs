@@ -22,6 +22,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &[
             "peerpods-api",
             "peerpods-error",
+            "peerpods-log",
             "peerpods-probes",
             "peerpods-resources",
         ],
@@ -78,6 +79,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &[
             "peerpods-api",
             "peerpods-error",
+            "peerpods-log",
             "peerpods-probes",
             "peerpods-provider",
             "peerpods-provider-aws",

@@ -6,25 +6,25 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use peerpods_proto::payload::{JoinSecret, PodNetwork};
+use peerpods_proto::{
+    id::{ID_LIMIT_BYTES, is_id},
+    payload::{JoinSecret, PodNetwork},
+};
 use peerpods_provider::{Assignment, LaunchToken, Owner, PodIdentity, Shape};
 use peerpods_tunnel::channel::ClientIdentity;
 use ring::digest;
 use serde::{Deserialize, Serialize};
 use tracing::Span;
 
-/// The container runtime's id of a sandbox: at most 128 letters, digits, `-`, `_` and `.`, so that it can name a folder.
+/// The container runtime's id of a sandbox: one for which [`is_id`] holds, so that it can name a folder.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub(crate) struct SandboxId(String);
 
-/// Twice what containerd and CRI-O give; the path of the agent's socket has to stay below 108 bytes.
-const ID_LIMIT: usize = 72;
-
 /// A text that is no [`SandboxId`].
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "a sandbox id is 1 to {ID_LIMIT} letters, digits, '-', '_' and '.', beginning with a letter or digit, not {0:?}"
+    "a sandbox id is 1 to {ID_LIMIT_BYTES} letters, digits, '-', '_' and '.', beginning with a letter or digit, not {0:?}"
 )]
 pub(crate) struct InvalidId(String);
 
@@ -32,14 +32,7 @@ impl TryFrom<String> for SandboxId {
     type Error = InvalidId;
 
     fn try_from(text: String) -> Result<Self, InvalidId> {
-        let first = text
-            .bytes()
-            .next()
-            .is_some_and(|byte| byte.is_ascii_alphanumeric());
-        let rest = text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
-        if first && rest && text.len() <= ID_LIMIT {
+        if is_id(&text) {
             Ok(Self(text))
         } else {
             Err(InvalidId(text))

@@ -6,30 +6,21 @@ use std::{
 };
 
 use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, Process, Spec};
+use peerpods_proto::id::{ID_LIMIT_BYTES, is_id};
 
 use super::{Cgroup, Limits, SandboxNamespaces};
 use crate::{boot::POD_NAMESPACE, error::GuestError};
 
-/// What containerd gives has 64; libcontainer's socket must fit a path of 107 bytes.
-const ID_LIMIT: usize = 72;
-
-/// A container's id: letters, digits, `-`, `_` and `.`, so that it can name a folder.
+/// A container's id: one for which [`is_id`] holds, so that it can name a folder, and libcontainer's socket fits its path.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ContainerId(String);
 
 impl ContainerId {
     pub(crate) fn parse(text: &str) -> Result<Self, GuestError> {
-        let first = text
-            .bytes()
-            .next()
-            .is_some_and(|byte| byte.is_ascii_alphanumeric());
-        let rest = text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
-        if first && rest && text.len() <= ID_LIMIT {
+        if is_id(text) {
             return Ok(Self(text.to_owned()));
         }
-        let problem = format!("{text:?} is not 1 to {ID_LIMIT} letters, digits, '-', '_' and '.'");
+        let problem = format!("{text:?} is not 1 to {ID_LIMIT_BYTES} letters, digits, '-', '_' and '.'");
         Err(GuestError::Invalid {
             field: "container_id",
             problem,

@@ -15,7 +15,7 @@ use tokio::{
     sync::watch,
     time::timeout,
 };
-use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing::Level;
 
 use self::{certificate::Certificate, metrics::Metrics, reviews::Reviews};
 use crate::settings::Settings;
@@ -61,7 +61,7 @@ pub fn metrics() -> String {
 /// Runs the webhook until SIGTERM or SIGINT.
 pub fn main() -> ExitCode {
     let settings = Settings::parse();
-    log_to_standard_error();
+    peerpods_log::to_standard_error(Level::INFO);
     // One thread answers thousands of reviews a second, and has one heap.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcome = match runtime {
@@ -75,16 +75,6 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// Logs as `RUST_LOG` says: a level, or levels of modules, separated by commas.
-fn log_to_standard_error() {
-    let asked = std::env::var("RUST_LOG").ok().and_then(|text| text.parse().ok());
-    let filter: Targets = asked.unwrap_or_else(|| Targets::new().with_default(tracing::Level::INFO));
-    let lines = tracing_subscriber::fmt::layer()
-        .with_writer(io::stderr)
-        .with_ansi(false);
-    tracing_subscriber::registry().with(lines).with(filter).init();
 }
 
 async fn run(settings: Settings) -> Result<(), Fatal> {
