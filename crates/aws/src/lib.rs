@@ -34,7 +34,7 @@ mod settings;
 pub use action::{Action, EbsAction};
 pub use aws::Aws;
 pub use ebs::{Ebs, EbsReply, EbsRequest};
-pub use ec2::{Ec2, Items, Page, Parameters, Tag};
+pub use ec2::{Ec2, Items, Listed, Parameters, Tag};
 pub use error::AwsError;
 pub use metadata::Metadata;
 pub use refusal::{ErrorCode, Refusal, RefusalKind};

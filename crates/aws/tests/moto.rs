@@ -5,7 +5,7 @@ mod support;
 
 use bytes::Bytes;
 use peerpods_aws::{
-    Action, Aws, AwsSettings, EbsAction, EbsRequest, Items, Page, Parameters, RefusalKind, Tag,
+    Action, Aws, AwsSettings, EbsAction, EbsRequest, Items, Listed, Parameters, RefusalKind, Tag,
 };
 use peerpods_testkit::ec2::Moto;
 use serde::Deserialize;
@@ -28,14 +28,6 @@ struct RegisteredImage {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Images {
-    #[serde(default)]
-    images_set: Items<Image>,
-    next_token: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
 struct Image {
     image_id: String,
     name: String,
@@ -43,12 +35,9 @@ struct Image {
     tag_set: Items<Tag>,
 }
 
-impl Page for Images {
-    type Entry = Image;
-
-    fn into_entries(self) -> (Vec<Image>, Option<String>) {
-        (self.images_set.items, self.next_token)
-    }
+impl Listed for Image {
+    const ACTION: Action = Action::DescribeImages;
+    const SET: &'static str = "imagesSet";
 }
 
 #[tokio::test]
@@ -71,10 +60,7 @@ async fn ec2_makes_tags_lists_and_refuses() {
 
     let mut parameters = Parameters::new();
     parameters.set_filter(1, "tag:made-by", ["peerpods"]);
-    let found = ec2
-        .list::<Images>(Action::DescribeImages, &parameters)
-        .await
-        .unwrap();
+    let found = ec2.list::<Image>(&parameters).await.unwrap();
     assert_eq!(found.len(), 1);
     assert_eq!(
         (&found[0].image_id, found[0].name.as_str()),
@@ -85,11 +71,7 @@ async fn ec2_makes_tags_lists_and_refuses() {
 
     let mut parameters = Parameters::new();
     parameters.set_list("ImageId", ["ami-00000000000000000"]);
-    let error = ec2
-        .list::<Images>(Action::DescribeImages, &parameters)
-        .await
-        .err()
-        .unwrap();
+    let error = ec2.list::<Image>(&parameters).await.err().unwrap();
     assert_eq!(error.refusal(), Some(RefusalKind::NotFound), "{error}");
     assert!(!error.retryable());
 }

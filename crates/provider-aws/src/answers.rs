@@ -1,14 +1,17 @@
 //! What is read of EC2's answers.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+};
 
-use peerpods_aws::{Action, Items, Page, Tag};
+use peerpods_aws::{Action, Items, Listed, Tag};
 use peerpods_provider::{Instance, InstanceId, InstanceStatus};
 use serde::Deserialize;
 
 use crate::watch::View;
 
-/// The answer to RunInstances.
+/// What one launch made: the answer to RunInstances, and an entry of DescribeInstances.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Launched {
@@ -16,23 +19,18 @@ pub(crate) struct Launched {
     pub(crate) instances_set: Items<InstanceView>,
 }
 
-/// A page of DescribeInstances.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Reservations {
-    #[serde(default)]
-    reservation_set: Items<Launched>,
-    next_token: Option<String>,
+impl Launched {
+    /// The instances of these launches.
+    pub(crate) fn instances(launches: Vec<Self>) -> impl Iterator<Item = InstanceView> {
+        launches
+            .into_iter()
+            .flat_map(|launched| launched.instances_set.items)
+    }
 }
 
-impl Page for Reservations {
-    type Entry = InstanceView;
-
-    fn into_entries(self) -> (Vec<InstanceView>, Option<String>) {
-        let reservations = self.reservation_set.items.into_iter();
-        let instances = reservations.flat_map(|reservation| reservation.instances_set.items);
-        (instances.collect(), self.next_token)
-    }
+impl Listed for Launched {
+    const ACTION: Action = Action::DescribeInstances;
+    const SET: &'static str = "reservationSet";
 }
 
 /// An instance as EC2 shows it.
@@ -121,11 +119,12 @@ pub(crate) enum Reached {
 }
 
 impl View for InstanceView {
-    type List = Reservations;
-    const ACTION: Action = Action::DescribeInstances;
+    type Entry = Launched;
+    const FILTER: &'static str = "instance-id";
 
-    fn instance_id(&self) -> InstanceId {
-        self.id()
+    fn by_instance(launches: Vec<Launched>) -> BTreeMap<InstanceId, Self> {
+        let views = Launched::instances(launches);
+        views.map(|view| (view.id(), view)).collect()
     }
 }
 
@@ -197,23 +196,6 @@ impl InstanceView {
     }
 }
 
-/// A page of DescribeInstanceTypes.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct InstanceTypes {
-    #[serde(default)]
-    instance_type_set: Items<InstanceTypeView>,
-    next_token: Option<String>,
-}
-
-impl Page for InstanceTypes {
-    type Entry = InstanceTypeView;
-
-    fn into_entries(self) -> (Vec<InstanceTypeView>, Option<String>) {
-        (self.instance_type_set.items, self.next_token)
-    }
-}
-
 /// An instance type's size.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -224,6 +206,11 @@ pub(crate) struct InstanceTypeView {
     pub(crate) memory_info: MemoryInfo,
     #[serde(default)]
     pub(crate) gpu_info: GpuInfo,
+}
+
+impl Listed for InstanceTypeView {
+    const ACTION: Action = Action::DescribeInstanceTypes;
+    const SET: &'static str = "instanceTypeSet";
 }
 
 /// What its processors are.
@@ -262,23 +249,6 @@ pub(crate) struct Gpu {
     pub(crate) count: u32,
 }
 
-/// A page of DescribeImages.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Images {
-    #[serde(default)]
-    images_set: Items<ImageView>,
-    next_token: Option<String>,
-}
-
-impl Page for Images {
-    type Entry = ImageView;
-
-    fn into_entries(self) -> (Vec<ImageView>, Option<String>) {
-        (self.images_set.items, self.next_token)
-    }
-}
-
 /// A VM image.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -287,6 +257,11 @@ pub(crate) struct ImageView {
     pub(crate) root_device_name: Option<String>,
     #[serde(default)]
     pub(crate) block_device_mapping: Items<BlockDevice>,
+}
+
+impl Listed for ImageView {
+    const ACTION: Action = Action::DescribeImages;
+    const SET: &'static str = "imagesSet";
 }
 
 /// A disk of an image.

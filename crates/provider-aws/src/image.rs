@@ -2,16 +2,11 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use peerpods_aws::{Action, Ec2, Parameters};
+use peerpods_aws::{Ec2, Parameters};
 use peerpods_provider::ProviderError;
 use tokio::sync::Mutex;
 
-use crate::{
-    answers::{ImageView, Images},
-    error::during,
-    settings::is_image,
-    types::Architecture,
-};
+use crate::{answers::ImageView, error::during, settings::is_image, types::Architecture};
 
 /// The most images that are remembered: a cluster uses a few. The oldest knowledge is no worse than new, since an image
 /// never changes.
@@ -80,7 +75,7 @@ impl ImageCache {
         }
         let mut parameters = Parameters::new();
         parameters.set_list("ImageId", [id]);
-        let found = ec2.list::<Images>(Action::DescribeImages, &parameters).await;
+        let found = ec2.list::<ImageView>(&parameters).await;
         let found = found.map_err(during("find the VM image", id))?;
         let view = found.first().ok_or_else(|| {
             ProviderError::InvalidRequest(format!("there is no VM image {id} in this region"))

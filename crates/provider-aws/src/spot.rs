@@ -4,28 +4,13 @@
 //! One that ends at an interruption, as ours do, goes from `fulfilled` to `instance-terminated-no-capacity` at once; only others
 //! are `marked-for-termination` first. Other causes have other codes: all count but that of an end that somebody asked for.
 
-use peerpods_aws::{Action, Items, Page};
+use std::collections::BTreeMap;
+
+use peerpods_aws::{Action, Listed};
 use peerpods_provider::InstanceId;
 use serde::Deserialize;
 
 use crate::watch::View;
-
-/// A page of DescribeSpotInstanceRequests.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct SpotRequests {
-    #[serde(default)]
-    spot_instance_request_set: Items<SpotRequestView>,
-    next_token: Option<String>,
-}
-
-impl Page for SpotRequests {
-    type Entry = SpotRequestView;
-
-    fn into_entries(self) -> (Vec<SpotRequestView>, Option<String>) {
-        (self.spot_instance_request_set.items, self.next_token)
-    }
-}
 
 /// The request behind a spot instance, as EC2 shows it.
 #[derive(Clone, Debug, Deserialize)]
@@ -45,12 +30,20 @@ struct Status {
     update_time: Option<String>,
 }
 
-impl View for SpotRequestView {
-    type List = SpotRequests;
+impl Listed for SpotRequestView {
     const ACTION: Action = Action::DescribeSpotInstanceRequests;
+    const SET: &'static str = "spotInstanceRequestSet";
+}
 
-    fn instance_id(&self) -> InstanceId {
-        InstanceId::new(&self.instance_id)
+impl View for SpotRequestView {
+    type Entry = Self;
+    const FILTER: &'static str = "instance-id";
+
+    fn by_instance(requests: Vec<Self>) -> BTreeMap<InstanceId, Self> {
+        let requests = requests.into_iter();
+        requests
+            .map(|request| (InstanceId::new(&request.instance_id), request))
+            .collect()
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use peerpods_aws::{Action, AwsError, Ec2, Page, Parameters};
+use peerpods_aws::{AwsError, Ec2, Listed, Parameters};
 use peerpods_provider::InstanceId;
 use tokio::{sync::Mutex, time::Instant};
 
@@ -17,15 +17,15 @@ const FILTER_VALUES_LIMIT: usize = 200;
 /// serves a pod.
 const INTEREST: Duration = Duration::from_secs(60);
 
-/// Something that EC2 shows of an instance, in a list that can be filtered by instances.
+/// What EC2 shows of an instance, in a list that can be filtered by instances.
 pub(crate) trait View: Clone {
-    /// The list's pages.
-    type List: Page<Entry = Self>;
-    /// The call that lists it.
-    const ACTION: Action;
+    /// What the list has.
+    type Entry: Listed;
+    /// The filter whose values are instances' ids.
+    const FILTER: &'static str;
 
-    /// Of which instance it is.
-    fn instance_id(&self) -> InstanceId;
+    /// What the entries say, instance by instance.
+    fn by_instance(entries: Vec<Self::Entry>) -> BTreeMap<InstanceId, Self>;
 }
 
 /// What EC2 last showed, and who is interested.
@@ -99,9 +99,10 @@ impl<V: View> Watch<V> {
         for some in ids.chunks(FILTER_VALUES_LIMIT) {
             // By a filter: the parameter that names instances makes an error of one that is not there.
             let mut parameters = Parameters::new();
-            parameters.set_filter(1, "instance-id", some.iter().map(InstanceId::as_str));
-            let views = self.ec2.list::<V::List>(V::ACTION, &parameters).await?;
-            shown.extend(views.into_iter().map(|view| (view.instance_id(), Some(view))));
+            parameters.set_filter(1, V::FILTER, some.iter().map(InstanceId::as_str));
+            let entries = self.ec2.list::<V::Entry>(&parameters).await?;
+            let views = V::by_instance(entries).into_iter();
+            shown.extend(views.map(|(id, view)| (id, Some(view))));
         }
         Ok(shown)
     }

@@ -22,15 +22,6 @@ impl<T> Default for Items<T> {
     }
 }
 
-/// One page of a list.
-pub trait Page: DeserializeOwned {
-    /// What the list has.
-    type Entry;
-
-    /// The entries of this page, and the token of the next.
-    fn into_entries(self) -> (Vec<Self::Entry>, Option<String>);
-}
-
 /// A tag.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 pub struct Tag {

@@ -1,15 +1,18 @@
 //! EC2's Query API, version 2016-11-15.
 
 mod answer;
+mod page;
 mod parameters;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use serde::de::DeserializeOwned;
 
-pub use answer::{Items, Page, Tag};
+pub use answer::{Items, Tag};
+pub use page::Listed;
 pub use parameters::Parameters;
 
+use self::page::Page;
 use crate::{Action, Aws, AwsError, endpoint::Service, exchange::Call, limits::PAGE_LIMIT};
 
 /// EC2 in one region.
@@ -57,11 +60,7 @@ impl Ec2 {
     ///
     /// # Errors
     /// As [`Ec2::call`]; [`AwsError::TooManyPages`] for a list beyond [`PAGE_LIMIT`].
-    pub async fn list<T: Page>(
-        &self,
-        action: Action,
-        parameters: &Parameters,
-    ) -> Result<Vec<T::Entry>, AwsError> {
+    pub async fn list<T: Listed>(&self, parameters: &Parameters) -> Result<Vec<T>, AwsError> {
         let mut entries = Vec::new();
         let mut next: Option<String> = None;
         for _ in 0..PAGE_LIMIT {
@@ -69,15 +68,15 @@ impl Ec2 {
             if let Some(token) = &next {
                 page.set("NextToken", token);
             }
-            let (mut more, token) = self.call::<T>(action, &page).await?.into_entries();
-            entries.append(&mut more);
-            next = token.filter(|token| !token.is_empty());
+            let mut page: Page<T> = self.call(T::ACTION, &page).await?;
+            entries.append(&mut page.entries);
+            next = page.next_token.filter(|token| !token.is_empty());
             if next.is_none() {
                 return Ok(entries);
             }
         }
         Err(AwsError::TooManyPages {
-            action: action.name(),
+            action: T::ACTION.name(),
             limit: PAGE_LIMIT,
         })
     }

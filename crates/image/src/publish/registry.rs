@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use peerpods_aws::{Action, Aws, Items, Page, Parameters, RefusalKind, Tag};
+use peerpods_aws::{Action, Aws, Items, Listed, Parameters, RefusalKind, Tag};
 use serde::Deserialize;
 use tokio::time::{Instant, sleep};
 
@@ -32,20 +32,9 @@ struct Image {
     tag_set: Items<Tag>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Images {
-    #[serde(default)]
-    images_set: Items<Image>,
-    next_token: Option<String>,
-}
-
-impl Page for Images {
-    type Entry = Image;
-
-    fn into_entries(self) -> (Vec<Image>, Option<String>) {
-        (self.images_set.items, self.next_token)
-    }
+impl Listed for Image {
+    const ACTION: Action = Action::DescribeImages;
+    const SET: &'static str = "imagesSet";
 }
 
 #[derive(Deserialize)]
@@ -196,10 +185,7 @@ pub(super) async fn await_available(aws: &Aws, id: &str) -> Result<PublishedImag
 async fn by_id(aws: &Aws, id: &str) -> Result<Option<Image>, PublishError> {
     let mut parameters = Parameters::new();
     parameters.set_list("ImageId", [id]);
-    let listed = aws
-        .ec2()
-        .list::<Images>(Action::DescribeImages, &parameters)
-        .await;
+    let listed = aws.ec2().list::<Image>(&parameters).await;
     match listed {
         Ok(found) => Ok(found.into_iter().next()),
         Err(error) if error.refusal() == Some(RefusalKind::NotFound) => Ok(None),
@@ -210,10 +196,7 @@ async fn by_id(aws: &Aws, id: &str) -> Result<Option<Image>, PublishError> {
 /// The account's own images that fit.
 async fn described(aws: &Aws, mut parameters: Parameters) -> Result<Vec<Image>, PublishError> {
     parameters.set_list("Owner", ["self"]);
-    let listed = aws
-        .ec2()
-        .list::<Images>(Action::DescribeImages, &parameters)
-        .await;
+    let listed = aws.ec2().list::<Image>(&parameters).await;
     listed.map_err(PublishError::aws("list the images"))
 }
 

@@ -5,7 +5,7 @@ use std::{fs::File, path::Path, sync::Arc, time::Duration};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
-use peerpods_aws::{Action, Aws, Ebs, EbsAction, EbsRequest, Items, Page, Parameters, RefusalKind};
+use peerpods_aws::{Action, Aws, Ebs, EbsAction, EbsRequest, Listed, Parameters, RefusalKind};
 use serde::Deserialize;
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -233,30 +233,16 @@ pub(super) struct Snapshot {
     pub(super) status: String,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Snapshots {
-    #[serde(default)]
-    snapshot_set: Items<Snapshot>,
-    next_token: Option<String>,
-}
-
-impl Page for Snapshots {
-    type Entry = Snapshot;
-
-    fn into_entries(self) -> (Vec<Snapshot>, Option<String>) {
-        (self.snapshot_set.items, self.next_token)
-    }
+impl Listed for Snapshot {
+    const ACTION: Action = Action::DescribeSnapshots;
+    const SET: &'static str = "snapshotSet";
 }
 
 /// The state of a snapshot; none where there is no such snapshot.
 async fn state(aws: &Aws, snapshot: &str) -> Result<Option<String>, PublishError> {
     let mut parameters = Parameters::new();
     parameters.set_list("SnapshotId", [snapshot]);
-    let listed = aws
-        .ec2()
-        .list::<Snapshots>(Action::DescribeSnapshots, &parameters)
-        .await;
+    let listed = aws.ec2().list::<Snapshot>(&parameters).await;
     match listed {
         Ok(found) => Ok(found.into_iter().next().map(|found| found.status)),
         Err(error) if error.refusal() == Some(RefusalKind::NotFound) => Ok(None),
@@ -270,9 +256,6 @@ pub(super) async fn of_digest(aws: &Aws, digest: &str) -> Result<Vec<Snapshot>, 
     parameters
         .set_list("Owner", ["self"])
         .set_filter(1, format!("tag:{DIGEST_TAG}"), [digest]);
-    let listed = aws
-        .ec2()
-        .list::<Snapshots>(Action::DescribeSnapshots, &parameters)
-        .await;
+    let listed = aws.ec2().list::<Snapshot>(&parameters).await;
     listed.map_err(PublishError::aws("list the snapshots"))
 }

@@ -1,12 +1,12 @@
 //! What is there: by token, by id, by owner. EC2's silence is believed late.
 
-use peerpods_aws::{Action, Parameters};
+use peerpods_aws::{AwsError, Parameters};
 use peerpods_provider::{Instance, InstanceId, LaunchToken, OwnedInstance, OwnerScope, ProviderError};
 use tokio::time::{Instant, sleep};
 
 use super::account::Account;
 use crate::{
-    answers::{Existence, InstanceView, Reached, Reservations},
+    answers::{Existence, InstanceView, Launched, Reached},
     error::during,
     launches::Progress,
     tags::{self, CLUSTER, NODE, TOKEN},
@@ -76,15 +76,16 @@ impl Account {
     }
 
     /// All that EC2 shows of a token, ended ones too, as long as it shows those.
-    pub(super) async fn of_token(
-        &self,
-        token: &LaunchToken,
-    ) -> Result<Vec<InstanceView>, peerpods_aws::AwsError> {
+    pub(super) async fn of_token(&self, token: &LaunchToken) -> Result<Vec<InstanceView>, AwsError> {
         let mut parameters = Parameters::new();
         parameters.set_filter(1, format!("tag:{TOKEN}"), [token]);
-        self.ec2
-            .list::<Reservations>(Action::DescribeInstances, &parameters)
-            .await
+        self.instances(&parameters).await
+    }
+
+    /// All that EC2 shows of what has these parameters.
+    async fn instances(&self, parameters: &Parameters) -> Result<Vec<InstanceView>, AwsError> {
+        let launches = self.ec2.list(parameters).await?;
+        Ok(Launched::instances(launches).collect())
     }
 
     /// The instance by its id, as EC2 showed it at `not_before` or later; none when it is not there, and EC2 has had time
@@ -114,11 +115,8 @@ impl Account {
         if let Some(node) = &scope.node {
             parameters.set_filter(2, format!("tag:{NODE}"), [node]);
         }
-        let views = self
-            .ec2
-            .list::<Reservations>(Action::DescribeInstances, &parameters)
-            .await
-            .map_err(during("list", &scope.cluster))?;
+        let views = self.instances(&parameters).await;
+        let views = views.map_err(during("list", &scope.cluster))?;
         let mut found = Vec::new();
         for view in views.iter().filter(|view| view.existence() == Existence::Lives) {
             match tags::owner(&view.tag_set.items) {

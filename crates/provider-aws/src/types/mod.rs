@@ -5,12 +5,12 @@ mod prices;
 
 use std::{collections::BTreeSet, fmt};
 
-use peerpods_aws::{Action, AwsError, Ec2, Parameters};
+use peerpods_aws::{AwsError, Ec2, Parameters};
 
 pub(crate) use choice::choose;
 pub(crate) use prices::{Price, Prices};
 
-use crate::answers::{InstanceTypeView, InstanceTypes};
+use crate::answers::InstanceTypeView;
 
 /// A processor architecture, of types and images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -99,9 +99,7 @@ impl Catalog {
         let names: BTreeSet<&str> = allowed.iter().map(String::as_str).chain([default]).collect();
         let mut parameters = Parameters::new();
         parameters.set_list("InstanceType", names);
-        let views = ec2
-            .list::<InstanceTypes>(Action::DescribeInstanceTypes, &parameters)
-            .await?;
+        let views: Vec<InstanceTypeView> = ec2.list(&parameters).await?;
         Ok(Self {
             default: default.to_owned(),
             types: views

@@ -41,6 +41,16 @@ impl Account {
     /// # Errors
     /// It refuses.
     pub(super) fn ask(&self, parameters: &[(&str, &str)]) -> io::Result<String> {
+        let reply = self.forward(&Self::request(parameters));
+        let text = String::from_utf8_lossy(&reply.body).into_owned();
+        if reply.status == 200 {
+            return Ok(text);
+        }
+        Err(io::Error::other(format!("moto refuses {parameters:?}: {text}")))
+    }
+
+    /// A request of EC2's Query API.
+    pub(super) fn request(parameters: &[(&str, &str)]) -> HttpRequest {
         let body = form_urlencoded::Serializer::new(String::from("Version=2016-11-15"))
             .extend_pairs(parameters)
             .finish();
@@ -48,18 +58,13 @@ impl Account {
             "content-type".to_owned(),
             "application/x-www-form-urlencoded".to_owned(),
         );
-        let reply = self.forward(&HttpRequest {
+        HttpRequest {
             method: "POST".to_owned(),
             target: "/".to_owned(),
             headers: vec![authorization("ec2"), form],
             body: body.into_bytes(),
             peer: None,
-        });
-        let text = String::from_utf8_lossy(&reply.body).into_owned();
-        if reply.status == 200 {
-            return Ok(text);
         }
-        Err(io::Error::other(format!("moto refuses {parameters:?}: {text}")))
     }
 
     /// Asks the EBS direct API.

@@ -267,10 +267,9 @@ impl Emulator {
 
     /// Ends an instance, as its guest does.
     pub fn terminate(&self, id: &str) {
-        let interfaces = self.shared.interfaces(id);
-        self.ask(&[("Action", "TerminateInstances"), ("InstanceId.1", id)]);
-        self.shared.remove(&interfaces);
-        self.shared.state().ended.insert(id.to_owned());
+        let request = Account::request(&[("Action", "TerminateInstances"), ("InstanceId.1", id)]);
+        let reply = self.shared.end(id, &request);
+        assert_eq!(reply.status, 200, "EC2 ends what it has");
     }
 
     /// Takes a spot instance back: EC2 says so from now on, and two minutes later, for which a test need not wait, ends it.
@@ -413,11 +412,16 @@ impl Shared {
         }
         // Before EC2 gives its address to another one.
         self.tell(Change::Ends(&id));
-        let interfaces = self.interfaces(&id);
+        self.end(&id, http)
+    }
+
+    /// Ends an instance by this request, and all that goes with it.
+    fn end(&self, id: &str, http: &HttpRequest) -> HttpReply {
+        let interfaces = self.interfaces(id);
         let reply = self.account.forward(http);
         if reply.status == 200 {
             self.remove(&interfaces);
-            self.state().ended.insert(id);
+            self.state().ended.insert(id.to_owned());
         }
         reply
     }
