@@ -2,8 +2,8 @@
 
 use crate::budget::Category;
 
-/// A call of EC2's Query API. Repeating any of them is safe: those that make something carry a client token, or a name
-/// that must be unique.
+/// A call of EC2's Query API. Repeating any of them is safe but [`Action::AllocateAddress`]: those that make something carry a
+/// client token, or a name that must be unique.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Action {
     /// Launches instances.
@@ -20,6 +20,14 @@ pub enum Action {
     GetConsoleOutput,
     /// Changes tags.
     CreateTags,
+    /// Makes an elastic address. It has no client token: who does not know what came of it looks for the address by its tags.
+    AllocateAddress,
+    /// Gives an interface an elastic address.
+    AssociateAddress,
+    /// Lists elastic addresses.
+    DescribeAddresses,
+    /// Gives an elastic address up.
+    ReleaseAddress,
     /// Lists images.
     DescribeImages,
     /// Makes an image of a snapshot.
@@ -49,6 +57,10 @@ impl Action {
             Self::DescribeSpotInstanceRequests => "DescribeSpotInstanceRequests",
             Self::GetConsoleOutput => "GetConsoleOutput",
             Self::CreateTags => "CreateTags",
+            Self::AllocateAddress => "AllocateAddress",
+            Self::AssociateAddress => "AssociateAddress",
+            Self::DescribeAddresses => "DescribeAddresses",
+            Self::ReleaseAddress => "ReleaseAddress",
             Self::DescribeImages => "DescribeImages",
             Self::RegisterImage => "RegisterImage",
             Self::DeregisterImage => "DeregisterImage",
@@ -72,11 +84,15 @@ impl Action {
             | Self::DescribeInstanceTypes
             | Self::DescribeSpotInstanceRequests
             | Self::GetConsoleOutput
+            | Self::DescribeAddresses
             | Self::DescribeImages
             | Self::DescribeSnapshots => Category::Describe,
             Self::RunInstances => Category::Launch,
             Self::CreateTags => Category::Tag,
             Self::TerminateInstances
+            | Self::AllocateAddress
+            | Self::AssociateAddress
+            | Self::ReleaseAddress
             | Self::RegisterImage
             | Self::DeregisterImage
             | Self::CopyImage
@@ -85,6 +101,40 @@ impl Action {
             | Self::ModifySnapshotAttribute => Category::Change,
         }
     }
+
+    /// What a second one does when the first took effect.
+    pub(crate) fn repetition(self) -> Repetition {
+        match self {
+            Self::AllocateAddress => Repetition::MakesAnother,
+            Self::RunInstances
+            | Self::TerminateInstances
+            | Self::DescribeInstances
+            | Self::DescribeInstanceTypes
+            | Self::DescribeSpotInstanceRequests
+            | Self::GetConsoleOutput
+            | Self::CreateTags
+            | Self::AssociateAddress
+            | Self::DescribeAddresses
+            | Self::ReleaseAddress
+            | Self::DescribeImages
+            | Self::RegisterImage
+            | Self::DeregisterImage
+            | Self::CopyImage
+            | Self::ModifyImageAttribute
+            | Self::DescribeSnapshots
+            | Self::DeleteSnapshot
+            | Self::ModifySnapshotAttribute => Repetition::Harmless,
+        }
+    }
+}
+
+/// What a call does when the same one took effect before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Repetition {
+    /// Nothing further.
+    Harmless,
+    /// Another one of what it makes.
+    MakesAnother,
 }
 
 /// A call of the EBS direct API. Repeating any of them is safe.

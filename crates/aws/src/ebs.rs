@@ -5,7 +5,8 @@ use http::{HeaderMap, HeaderName};
 use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{
-    Aws, AwsError, EbsAction, ErrorCode, Refusal, endpoint::Service, exchange::Call, http_client::Reply,
+    Aws, AwsError, EbsAction, ErrorCode, Refusal, action::Repetition, endpoint::Service, exchange::Call,
+    http_client::Reply,
 };
 
 /// The header that names the kind of an error; a colon and more may follow the code.
@@ -53,6 +54,7 @@ impl Ebs {
             service: Service::Ebs,
             action: request.action.name(),
             category: request.action.category(),
+            repetition: Repetition::Harmless,
             method: request.action.method(),
             path: request.path.into(),
             headers: request.headers,

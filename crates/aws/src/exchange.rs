@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
     Aws, AwsError, Pace, Refusal, RefusalKind,
+    action::Repetition,
     budget::Category,
     endpoint::Service,
     error::Cause,
@@ -31,6 +32,7 @@ pub(crate) struct Call<'a> {
     pub(crate) service: Service,
     pub(crate) action: &'static str,
     pub(crate) category: Category,
+    pub(crate) repetition: Repetition,
     pub(crate) method: Method,
     /// Path and query, with the slash they begin with.
     pub(crate) path: Cow<'a, str>,
@@ -59,6 +61,9 @@ impl Aws {
             let error = match outcome {
                 Ok(reply) => return Ok(reply),
                 Err(error) if !error.retryable() || attempt == ATTEMPTS => return Err(error),
+                Err(error) if call.repetition == Repetition::MakesAnother && error.is_doubtful() => {
+                    return Err(error);
+                }
                 Err(error) => error,
             };
             doubtful_attempts += u32::from(error.is_doubtful());
@@ -97,6 +102,7 @@ impl Aws {
             RefusalKind::Capacity
             | RefusalKind::Quota
             | RefusalKind::NotFound
+            | RefusalKind::WrongState
             | RefusalKind::IdempotencyMismatch
             | RefusalKind::TokenSpent
             | RefusalKind::Denied

@@ -9,8 +9,8 @@
 //! - [`Ebs`] speaks the EBS direct API: snapshots, block by block.
 //! - [`Metadata`] is what the instance this runs on can tell.
 //!
-//! Every call is bounded in time, size and attempts by the limits of [`limits`], and each is safe to repeat: those that
-//! make something carry a client token. Refusals have a [`RefusalKind`], so that nobody compares texts.
+//! Every call is bounded in time, size and attempts by the limits of [`limits`], and each but
+//! [`Action::AllocateAddress`] is safe to repeat: those that make something carry a client token. Refusals have a [`RefusalKind`], so that nobody compares texts.
 //!
 //! Endpoints are AWS's own, unless `AWS_ENDPOINT_URL`, `AWS_ENDPOINT_URL_EC2`, `AWS_ENDPOINT_URL_EBS` and
 //! `AWS_EC2_METADATA_SERVICE_ENDPOINT`, or [`AwsSettings`], name others.

@@ -31,6 +31,9 @@ const MADE_BY_LAUNCHES: [&str; 3] = ["instance", "network-interface", "volume"];
 /// What a publication makes, with tags from the beginning.
 const MADE_BY_PUBLICATIONS: [&str; 2] = ["image", "snapshot"];
 
+/// What VMs have beside that.
+const ADDRESS: [&str; 1] = ["elastic-ip"];
+
 /// On what an action is permitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Scope {
@@ -38,6 +41,8 @@ enum Scope {
     Look,
     /// Launches, of what carries a cluster's tag from the beginning.
     Launch,
+    /// Elastic addresses, which carry a cluster's tag from the beginning.
+    Allocate,
     /// What carries a cluster's tag.
     Ours,
     /// Images and snapshots, which are published for an account.
@@ -53,10 +58,16 @@ impl Scope {
             Action::DescribeInstances
             | Action::DescribeInstanceTypes
             | Action::DescribeSpotInstanceRequests
+            | Action::DescribeAddresses
             | Action::DescribeImages
             | Action::DescribeSnapshots => Self::Look,
             Action::RunInstances => Self::Launch,
-            Action::TerminateInstances | Action::GetConsoleOutput | Action::CreateTags => Self::Ours,
+            Action::AllocateAddress => Self::Allocate,
+            Action::TerminateInstances
+            | Action::GetConsoleOutput
+            | Action::CreateTags
+            | Action::AssociateAddress
+            | Action::ReleaseAddress => Self::Ours,
             Action::RegisterImage
             | Action::DeregisterImage
             | Action::CopyImage
@@ -74,22 +85,18 @@ impl Scope {
             Self::Launch => vec![
                 json!({
                     "Sid": "LaunchFrom", "Effect": "Allow", "Action": actions,
-                    "Resource": USED_BY_LAUNCHES.map(arn),
+                    "Resource": arns(&USED_BY_LAUNCHES),
                 }),
-                json!({
-                    "Sid": "LaunchWithTags", "Effect": "Allow", "Action": actions,
-                    "Resource": MADE_BY_LAUNCHES.map(arn),
-                    "Condition": {"StringLike": {format!("aws:RequestTag/{CLUSTER_TAG}"): "*"}},
-                }),
-                json!({
-                    "Sid": "TagLaunches", "Effect": "Allow", "Action": ["ec2:CreateTags"],
-                    "Resource": MADE_BY_LAUNCHES.map(arn),
-                    "Condition": {"StringEquals": {"ec2:CreateAction": "RunInstances"}},
-                }),
+                with_tags("LaunchWithTags", actions, &MADE_BY_LAUNCHES),
+                tags_of("TagLaunches", Action::RunInstances, &MADE_BY_LAUNCHES),
+            ],
+            Self::Allocate => vec![
+                with_tags("AllocateWithTags", actions, &ADDRESS),
+                tags_of("TagAddresses", Action::AllocateAddress, &ADDRESS),
             ],
             Self::Ours => vec![json!({
                 "Sid": "Ours", "Effect": "Allow", "Action": actions,
-                "Resource": MADE_BY_LAUNCHES.map(arn),
+                "Resource": arns(MADE_BY_LAUNCHES.iter().chain(&ADDRESS)),
                 "Condition": {"StringLike": {format!("aws:ResourceTag/{CLUSTER_TAG}"): "*"}},
             })],
             Self::Images => vec![json!({
@@ -97,17 +104,34 @@ impl Scope {
             })],
             Self::ImageTags => vec![json!({
                 "Sid": "ImageTags", "Effect": "Allow", "Action": actions,
-                "Resource": MADE_BY_PUBLICATIONS.map(arn),
+                "Resource": arns(&MADE_BY_PUBLICATIONS),
             })],
         }
     }
 }
 
-fn arn(kind: &str) -> String {
-    match kind {
+/// Permits what makes these, with a cluster's tag alone.
+fn with_tags(sid: &str, actions: &BTreeSet<String>, made: &[&str]) -> Value {
+    json!({
+        "Sid": sid, "Effect": "Allow", "Action": actions, "Resource": arns(made),
+        "Condition": {"StringLike": {format!("aws:RequestTag/{CLUSTER_TAG}"): "*"}},
+    })
+}
+
+/// Permits the tags that `action` sets on what it makes.
+fn tags_of(sid: &str, action: Action, made: &[&str]) -> Value {
+    json!({
+        "Sid": sid, "Effect": "Allow", "Action": ["ec2:CreateTags"], "Resource": arns(made),
+        "Condition": {"StringEquals": {"ec2:CreateAction": action.name()}},
+    })
+}
+
+fn arns<'a>(kinds: impl IntoIterator<Item = &'a &'a str>) -> Vec<String> {
+    let arn = |kind: &&str| match *kind {
         "group" => "arn:*:resource-groups:*:*:group/*".to_owned(),
         kind => format!("arn:*:ec2:*:*:{kind}/*"),
-    }
+    };
+    kinds.into_iter().map(arn).collect()
 }
 
 /// The least that a program needs which makes these calls: an IAM policy document.
@@ -160,6 +184,22 @@ mod tests {
             statements[0]["Condition"]["StringLike"]["aws:ResourceTag/kata.peerpods.io/cluster"],
             "*"
         );
+    }
+
+    #[test]
+    fn addresses_are_made_with_a_clusters_tag_and_used_by_it() {
+        let document = policy(&[Action::AllocateAddress, Action::ReleaseAddress], &[]);
+        let statements = document["Statement"].as_array().unwrap();
+        let sids: Vec<&Value> = statements.iter().map(|statement| &statement["Sid"]).collect();
+        assert_eq!(sids, ["AllocateWithTags", "TagAddresses", "Ours"]);
+        for statement in statements {
+            let resources = statement["Resource"].as_array().unwrap();
+            assert!(
+                resources.contains(&json!("arn:*:ec2:*:*:elastic-ip/*")),
+                "{statement}"
+            );
+            assert!(statement["Condition"].is_object(), "{statement}");
+        }
     }
 
     #[test]

@@ -78,6 +78,8 @@ pub enum RefusalKind {
     Quota,
     /// What the request names is not there, or not seen yet.
     NotFound,
+    /// What the request names is in use, or not yet, or not any more, in the state that this needs.
+    WrongState,
     /// The client token was used with other parameters before.
     IdempotencyMismatch,
     /// What the client token made has ended.
@@ -132,6 +134,13 @@ impl RefusalKind {
             | "SnapshotLimitExceeded"
             | "TagLimitExceeded"
             | "ServiceQuotaExceededException" => Self::Quota,
+
+            // Without a suffix: of an instance that is still pending.
+            "InvalidInstanceID"
+            | "IncorrectInstanceState"
+            | "IncorrectState"
+            | "InvalidIPAddress.InUse"
+            | "Resource.AlreadyAssociated" => Self::WrongState,
 
             "IdempotentParameterMismatch" | "ConflictException" => Self::IdempotencyMismatch,
             "IdempotentInstanceTerminated" => Self::TokenSpent,
@@ -192,6 +201,7 @@ impl RefusalKind {
             Self::Capacity
             | Self::Quota
             | Self::NotFound
+            | Self::WrongState
             | Self::IdempotencyMismatch
             | Self::TokenSpent
             | Self::Denied
@@ -213,6 +223,9 @@ mod tests {
             ("VcpuLimitExceeded", RefusalKind::Quota),
             ("InvalidInstanceID.NotFound", RefusalKind::NotFound),
             ("InvalidAMIID.Malformed", RefusalKind::Invalid),
+            ("InvalidAllocationID.NotFound", RefusalKind::NotFound),
+            ("InvalidIPAddress.InUse", RefusalKind::WrongState),
+            ("AddressLimitExceeded", RefusalKind::Quota),
             ("InvalidParameterCombination", RefusalKind::Invalid),
             ("IdempotentParameterMismatch", RefusalKind::IdempotencyMismatch),
             ("UnauthorizedOperation", RefusalKind::Denied),

@@ -50,6 +50,19 @@ fn success() -> HttpAnswer {
 }
 
 #[tokio::test]
+async fn what_would_make_another_one_is_not_repeated_in_doubt() {
+    for lost in [HttpAnswer::HangUp, refusal(500, "InternalError")] {
+        let (aws, asked) = ec2(vec![refusal(503, "RequestLimitExceeded"), lost]).await;
+        let allocated = aws
+            .ec2()
+            .call::<IgnoredAny>(Action::AllocateAddress, &Parameters::new())
+            .await;
+        assert!(allocated.unwrap_err().is_doubtful());
+        assert_eq!(*asked.lock().unwrap(), 2, "it was throttled, which made nothing");
+    }
+}
+
+#[tokio::test]
 async fn what_passes_is_waited_for() {
     let (aws, asked) = ec2(vec![
         refusal(503, "RequestLimitExceeded"),

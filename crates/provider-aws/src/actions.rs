@@ -12,4 +12,8 @@ pub const ACTIONS: &[Action] = &[
     Action::DescribeImages,
     Action::GetConsoleOutput,
     Action::CreateTags,
+    Action::AllocateAddress,
+    Action::AssociateAddress,
+    Action::DescribeAddresses,
+    Action::ReleaseAddress,
 ];

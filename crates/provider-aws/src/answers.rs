@@ -9,7 +9,10 @@ use peerpods_aws::{Action, Items, Listed, Tag};
 use peerpods_provider::{Instance, InstanceId, InstanceStatus};
 use serde::Deserialize;
 
-use crate::watch::View;
+use crate::{
+    tags::{self, ADDRESSING, ELASTIC, TOKEN},
+    watch::View,
+};
 
 /// What one launch made: the answer to RunInstances, and an entry of DescribeInstances.
 #[derive(Debug, Deserialize)]
@@ -69,10 +72,20 @@ struct VolumeName {
     volume_id: String,
 }
 
+/// A network interface of an instance.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct AttachedInterface {
-    network_interface_id: String,
+pub(crate) struct AttachedInterface {
+    pub(crate) network_interface_id: String,
+    pub(crate) attachment: Attachment,
+}
+
+/// Where an interface is attached.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Attachment {
+    /// Its number in the instance, from 0.
+    pub(crate) device_index: u32,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -118,6 +131,15 @@ pub(crate) enum Reached {
     Publicly,
 }
 
+/// Where an instance has its public addresses from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Addressing {
+    /// From EC2, if it has any: they come and go with it.
+    Automatic,
+    /// Each interface has an elastic address, which stays until it is given up.
+    Elastic,
+}
+
 impl View for InstanceView {
     type Entry = Launched;
     const FILTER: &'static str = "instance-id";
@@ -135,6 +157,29 @@ impl InstanceView {
 
     pub(crate) fn is_spot(&self) -> bool {
         self.instance_lifecycle.as_deref() == Some("spot")
+    }
+
+    /// Where its public addresses are from; none where its tags, which EC2 takes from an instance some time after its end,
+    /// do not say so any more.
+    pub(crate) fn addressing(&self) -> Option<Addressing> {
+        let value = |key| tags::value(&self.tag_set.items, key);
+        match value(ADDRESSING) {
+            Some(ELASTIC) => Some(Addressing::Elastic),
+            Some(_) => None,
+            None => value(TOKEN).map(|_| Addressing::Automatic),
+        }
+    }
+
+    pub(crate) fn interfaces(&self) -> &[AttachedInterface] {
+        &self.network_interface_set.items
+    }
+
+    /// The same, with this public address of its first interface.
+    pub(crate) fn with_public(self, address: Ipv4Addr) -> Self {
+        Self {
+            ip_address: Some(address),
+            ..self
+        }
     }
 
     /// The instance and all that was made with it: what carries its tags.
@@ -204,6 +249,7 @@ pub(crate) struct InstanceTypeView {
     pub(crate) processor_info: ProcessorInfo,
     pub(crate) v_cpu_info: VcpuInfo,
     pub(crate) memory_info: MemoryInfo,
+    pub(crate) network_info: NetworkInfo,
     #[serde(default)]
     pub(crate) gpu_info: GpuInfo,
 }
@@ -234,6 +280,13 @@ pub(crate) struct VcpuInfo {
 pub(crate) struct MemoryInfo {
     #[serde(rename = "sizeInMiB")]
     pub(crate) size_mib: u32,
+}
+
+/// What it has of networks.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct NetworkInfo {
+    pub(crate) maximum_network_interfaces: u32,
 }
 
 /// Its accelerators.

@@ -31,6 +31,7 @@ pub(crate) fn during(
             RefusalKind::Invalid | RefusalKind::NotFound => ProviderError::InvalidRequest(message),
             RefusalKind::IdempotencyMismatch
             | RefusalKind::TokenSpent
+            | RefusalKind::WrongState
             | RefusalKind::Internal
             | RefusalKind::Unclassified => ProviderError::during(action, subject)(error),
         }

@@ -82,8 +82,13 @@ impl Launches {
     }
 
     /// Whether EC2 shows by now what it made at `asked`.
-    pub(crate) fn is_visible(&self, asked: Instant) -> bool {
-        asked.elapsed() >= self.timing.visibility
+    fn is_visible(&self, asked: Instant) -> bool {
+        self.was_visible(asked, Instant::now())
+    }
+
+    /// Whether EC2 showed it when it was looked for: before the look began, since an answer may be long on its way.
+    pub(crate) fn was_visible(&self, asked: Instant, looked: Instant) -> bool {
+        looked.saturating_duration_since(asked) >= self.timing.visibility
     }
 
     /// Instances of this scope that were launched so lately that EC2 may not show them.

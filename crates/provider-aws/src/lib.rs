@@ -12,6 +12,8 @@
 //! - **Absence is believed late.** What EC2 has made it may not show for a while ([`Timing::visibility`]), so "no such
 //!   instance" counts only after that time since a launch without an answer, or since this process started.
 //! - **An end is confirmed**: an instance counts as ended when EC2 says `terminated`, or does not know it.
+//! - **An elastic address is its instance's.** It is made for an instance that is there, and carries from that call on whose
+//!   it is. So it is found again, instead of a second one made, and given up after the instance's end, before that counts.
 //!
 //! ```text
 //! settings   peer-pods-cm and peer-pods-secret, parsed: everything wrong is named at once
@@ -21,11 +23,13 @@
 //! request    from all of these to RunInstances
 //! launches   what this process knows of launches
 //! watch      one DescribeInstances for all of a node's VMs, one DescribeSpotInstanceRequests for all spot instances
+//! addresses  elastic addresses: those that there are, those that are missing, and when they were asked for
 //! spot       what EC2 says of taking an instance back
 //! tags       an owner as tags, and back
 //! ```
 
 mod actions;
+mod addresses;
 mod answers;
 mod claims;
 mod error;
@@ -44,7 +48,7 @@ mod worker;
 pub use actions::ACTIONS;
 pub use provider::{AwsProvider, AwsReaper};
 pub use settings::{
-    AwsArguments, AwsProviderSettings, ConfidentialVm, InstanceProfile, InvalidSetting, InvalidSettings,
-    LaunchTemplate, Market, Tenancy,
+    AwsArguments, AwsProviderSettings, ConfidentialVm, InstanceProfile, Interfaces, InvalidSetting,
+    InvalidSettings, LaunchTemplate, Market, Tenancy,
 };
 pub use timing::Timing;

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use peerpods_aws::Parameters;
-use peerpods_provider::{LaunchRequest, ProviderError, Shape};
+use peerpods_provider::{InstanceId, LaunchRequest, ProviderError, Shape};
 use zeroize::Zeroizing;
 
 use crate::{
-    AwsProviderSettings, ConfidentialVm, InstanceProfile, Tenancy,
-    answers::Reached,
+    AwsProviderSettings, ConfidentialVm, InstanceProfile, Interfaces, Tenancy,
+    answers::{Addressing, Reached},
     image::Image,
-    tags::{self, NAME},
+    tags::{self, ADDRESSING, ELASTIC, INSTANCE, INTERFACE, NAME},
     worker::Attachment,
 };
 
@@ -88,7 +88,15 @@ pub(crate) fn run_instances(
                 );
         }
     }
-    set_tags(&mut parameters, settings, request)?;
+    let addressing = match settings.addressing() {
+        Addressing::Automatic => None,
+        Addressing::Elastic => Some((ADDRESSING, ELASTIC.to_owned())),
+    };
+    set_tags(
+        &mut parameters,
+        &TAGGED,
+        &all_tags(settings, request, addressing)?,
+    );
     set_root_volume(&mut parameters, settings, image);
     match &settings.launch_template {
         Some(template) => {
@@ -106,16 +114,39 @@ pub(crate) fn run_instances(
     Ok(parameters)
 }
 
-fn set_tags(
-    parameters: &mut Parameters,
+/// An elastic address for the interface of this number, with what says whose it is.
+pub(crate) fn allocate_address(
     settings: &AwsProviderSettings,
     request: &LaunchRequest,
-) -> Result<(), ProviderError> {
+    instance: &InstanceId,
+    interface: u32,
+) -> Result<Parameters, ProviderError> {
+    let mut parameters = Parameters::new();
+    parameters.set("Domain", "vpc");
+    let own = [
+        (INSTANCE, instance.to_string()),
+        (INTERFACE, interface.to_string()),
+    ];
+    set_tags(
+        &mut parameters,
+        &["elastic-ip"],
+        &all_tags(settings, request, own)?,
+    );
+    Ok(parameters)
+}
+
+/// What everything of one launch carries, and these.
+fn all_tags(
+    settings: &AwsProviderSettings,
+    request: &LaunchRequest,
+    own: impl IntoIterator<Item = (&'static str, String)>,
+) -> Result<BTreeMap<String, String>, ProviderError> {
     // In this order: nothing overrides what says whose the instance is.
     let mut all: BTreeMap<String, String> = settings.tags.clone();
     all.extend(request.tags.clone());
     all.insert(NAME.to_owned(), request.name.clone());
     all.extend(tags::of_launch(&request.token, &request.owner)?);
+    all.extend(own.into_iter().map(|(key, value)| (key.to_owned(), value)));
     if all.len() > tags::COUNT_LIMIT {
         return Err(ProviderError::InvalidRequest(format!(
             "the VM would have {} tags, and EC2 takes {}",
@@ -123,15 +154,18 @@ fn set_tags(
             tags::COUNT_LIMIT
         )));
     }
-    for (index, kind) in TAGGED.into_iter().enumerate() {
+    Ok(all)
+}
+
+fn set_tags(parameters: &mut Parameters, kinds: &[&str], tags: &BTreeMap<String, String>) {
+    for (index, kind) in kinds.iter().enumerate() {
         let number = index + 1;
         parameters.set(format!("TagSpecification.{number}.ResourceType"), kind);
         parameters.set_tags(
             &format!("TagSpecification.{number}.Tag"),
-            all.iter().map(|(key, value)| (key.as_str(), value.as_str())),
+            tags.iter().map(|(key, value)| (key.as_str(), value.as_str())),
         );
     }
-    Ok(())
 }
 
 fn set_root_volume(parameters: &mut Parameters, settings: &AwsProviderSettings, image: &Image) {
@@ -156,22 +190,34 @@ fn set_network(
     attachment: &Attachment,
     candidate: &Candidate,
 ) {
-    match settings.reached {
-        Reached::Privately => {
+    match (settings.interfaces, settings.reached) {
+        (Interfaces::One, Reached::Privately) => {
             parameters
                 .set_some("SubnetId", candidate.subnet.as_ref())
                 .set_list("SecurityGroupId", &attachment.security_groups);
         }
         // Only a description of the interface can ask for an address of the other kind than the subnet's.
-        Reached::Publicly => {
-            parameters
-                .set("NetworkInterface.1.DeviceIndex", 0)
-                .set("NetworkInterface.1.AssociatePublicIpAddress", true)
-                .set("NetworkInterface.1.DeleteOnTermination", true)
-                .set_some("NetworkInterface.1.SubnetId", candidate.subnet.as_ref())
-                .set_list("NetworkInterface.1.SecurityGroupId", &attachment.security_groups);
+        (Interfaces::One, Reached::Publicly) => {
+            set_interface(parameters, attachment, candidate, 0);
+            parameters.set("NetworkInterface.1.AssociatePublicIpAddress", true);
+        }
+        // With several interfaces EC2 does not take that wish: elastic addresses follow.
+        (Interfaces::Two, Reached::Privately | Reached::Publicly) => {
+            for device in 0..settings.interfaces.count() {
+                set_interface(parameters, attachment, candidate, device);
+            }
         }
     }
+}
+
+/// Describes the interface of this number, which goes with its instance.
+fn set_interface(parameters: &mut Parameters, attachment: &Attachment, candidate: &Candidate, device: u32) {
+    let name = format!("NetworkInterface.{}", device + 1);
+    parameters
+        .set(format!("{name}.DeviceIndex"), device)
+        .set(format!("{name}.DeleteOnTermination"), true)
+        .set_some(format!("{name}.SubnetId"), candidate.subnet.as_ref())
+        .set_list(&format!("{name}.SecurityGroupId"), &attachment.security_groups);
 }
 
 fn set_machine(parameters: &mut Parameters, settings: &AwsProviderSettings) {
@@ -211,8 +257,9 @@ fn set_machine(parameters: &mut Parameters, settings: &AwsProviderSettings) {
 pub(crate) fn description(settings: &AwsProviderSettings, attachment: &Attachment, shape: &Shape) -> String {
     let image = shape.image.as_ref().unwrap_or(&settings.image);
     format!(
-        "{image} in {attachment:?}, {:?}, {:?}, {} GiB {:?}, {:?}, {:?}, {:?}, {:?}, {:?}, {:?}",
+        "{image} in {attachment:?}, {:?}, {:?}, {:?}, {} GiB {:?}, {:?}, {:?}, {:?}, {:?}, {:?}, {:?}",
         settings.reached,
+        settings.interfaces,
         settings.key_name,
         settings.root_volume_gib,
         settings.root_volume_key,

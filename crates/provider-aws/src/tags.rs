@@ -24,14 +24,24 @@ const POD_NAME: &str = "kata.peerpods.io/pod-name";
 const POD_UID: &str = "kata.peerpods.io/pod-uid";
 const SANDBOX: &str = "kata.peerpods.io/sandbox";
 
+/// How an instance gets its public addresses, where EC2 does not see to that: [`ELASTIC`].
+pub(crate) const ADDRESSING: &str = "kata.peerpods.io/addressing";
+pub(crate) const ELASTIC: &str = "elastic";
+/// Whose an elastic address is: the instance.
+pub(crate) const INSTANCE: &str = "kata.peerpods.io/instance";
+/// The filter of addresses by [`INSTANCE`].
+pub(crate) const INSTANCE_FILTER: &str = "tag:kata.peerpods.io/instance";
+/// And the number of the interface there, from 0.
+pub(crate) const INTERFACE: &str = "kata.peerpods.io/interface";
+
 /// The most characters of a tag's value, by EC2.
 pub(crate) const VALUE_LIMIT: usize = 256;
 /// The most characters of a tag's name, by EC2.
 pub(crate) const KEY_LIMIT: usize = 128;
 /// The most tags of one resource, by EC2.
 pub(crate) const COUNT_LIMIT: usize = 50;
-/// The most tags that are this project's own: those above, and the name.
-pub(crate) const OWN_COUNT: usize = 10;
+/// The most tags of one resource that are this project's own: those above that it has, and the name.
+pub(crate) const OWN_COUNT: usize = 11;
 
 /// The tags of a launch, the name apart.
 pub(crate) fn of_launch(token: &LaunchToken, owner: &Owner) -> Result<Vec<(String, String)>, ProviderError> {
@@ -75,10 +85,7 @@ fn check(tags: &[(String, String)]) -> Result<(), ProviderError> {
 
 /// Whose an instance is; none where its tags do not say so, because somebody changed them.
 pub(crate) fn owner(tags: &[Tag]) -> Option<(LaunchToken, Owner)> {
-    let value = |key: &str| {
-        let found = tags.iter().find(|tag| tag.key == key);
-        found.map(|tag| tag.value.clone())
-    };
+    let value = |key: &str| value(tags, key).map(str::to_owned);
     let assignment = match value(ASSIGNMENT)?.as_str() {
         WARM => Assignment::Warm,
         POD => Assignment::Pod(PodIdentity {
@@ -95,6 +102,12 @@ pub(crate) fn owner(tags: &[Tag]) -> Option<(LaunchToken, Owner)> {
         assignment,
     };
     Some((value(TOKEN)?.try_into().ok()?, owner))
+}
+
+/// The value of one tag.
+pub(crate) fn value<'a>(tags: &'a [Tag], key: &str) -> Option<&'a str> {
+    let found = tags.iter().find(|tag| tag.key == key);
+    found.map(|tag| tag.value.as_str())
 }
 
 #[cfg(test)]

@@ -74,6 +74,12 @@ impl<V: View> Watch<V> {
         Ok(sweep.shown.get(id).cloned().flatten())
     }
 
+    /// These are asked about from now on: the next question is about them too.
+    pub(crate) fn expect(&self, ids: impl Iterator<Item = InstanceId>) {
+        let now = Instant::now();
+        self.interest().extend(ids.map(|id| (id, now)));
+    }
+
     /// Nobody asks about the instance any more.
     pub(crate) async fn forget(&self, id: &InstanceId) {
         self.interest().remove(id);

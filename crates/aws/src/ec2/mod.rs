@@ -40,6 +40,7 @@ impl Ec2 {
             service: Service::Ec2,
             action: action.name(),
             category: action.category(),
+            repetition: action.repetition(),
             method: http::Method::POST,
             path: "/".into(),
             headers: vec![(

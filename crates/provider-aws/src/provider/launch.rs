@@ -10,7 +10,7 @@ use tokio::{
 use super::Place;
 use crate::{
     Market,
-    answers::{Existence, InstanceView, Launched},
+    answers::{Addressing, Existence, InstanceView, Launched},
     error::during,
     image::Image,
     launches::Progress,
@@ -193,14 +193,45 @@ impl Place {
         if views.is_empty() {
             return Err(ProviderError::Ended(named));
         }
+        views.iter().try_for_each(|view| self.check_interfaces(view))?;
+        let instances = if views
+            .iter()
+            .all(|view| view.addressing() == Some(Addressing::Elastic))
+        {
+            self.with_elastic_addresses(request, views).await?
+        } else {
+            self.with_own_addresses(request, views).await?
+        };
+        *progress = Progress::Launched {
+            instances: instances.clone(),
+            owner: request.owner.clone(),
+            launched: Instant::now(),
+        };
+        Ok(instances)
+    }
+
+    /// What a launch template says of interfaces is known when there is an instance.
+    fn check_interfaces(&self, view: &InstanceView) -> Result<(), ProviderError> {
+        let (has, needs) = (view.interfaces().len(), self.settings.interfaces.count());
+        if usize::try_from(needs).is_ok_and(|needs| has >= needs) {
+            return Ok(());
+        }
+        Err(ProviderError::InvalidRequest(format!(
+            "instance {} has {has} network interface, and EXTERNAL_NETWORK_VIA_PODVM needs {needs}: a launch template has to \
+             describe both",
+            view.id()
+        )))
+    }
+
+    /// The instances with the addresses that EC2 gives them by itself.
+    async fn with_own_addresses(
+        &self,
+        request: &LaunchRequest,
+        mut views: Vec<InstanceView>,
+    ) -> Result<Vec<Instance>, ProviderError> {
         for _ in 0..ADDRESS_LOOKS {
             let with_addresses = views.iter().map(|view| view.instance(self.settings.reached));
             if let Some(instances) = with_addresses.collect::<Option<Vec<Instance>>>() {
-                *progress = Progress::Launched {
-                    instances: instances.clone(),
-                    owner: request.owner.clone(),
-                    launched: Instant::now(),
-                };
                 return Ok(instances);
             }
             sleep(self.account.timing.look).await;
@@ -211,9 +242,13 @@ impl Place {
                 *view = shown.unwrap_or_else(|| view.clone());
             }
         }
+        let named: Vec<String> = views.iter().map(|view| view.id().to_string()).collect();
         Err(failed(
             request,
-            &format!("instance {named} has no address that it could be reached at"),
+            &format!(
+                "{} has no address that it could be reached at",
+                named.join(" or ")
+            ),
         ))
     }
 
@@ -229,9 +264,10 @@ impl Place {
         // Of a pod there is one; of a batch there may be more than EC2 shows now.
         let shown_at_once = matches!(request.owner.assignment, Assignment::Pod(_));
         loop {
+            let looked = Instant::now();
             let views = self.account.of_token(&request.token).await;
             let views = views.map_err(during("launch", &request.token))?;
-            let visible = self.account.launches.is_visible(asked);
+            let visible = self.account.launches.was_visible(asked, looked);
             if !views.is_empty() && (shown_at_once || visible) {
                 return self.launched(request, views, progress).await;
             }

@@ -1,6 +1,7 @@
 //! What is there: by token, by id, by owner. EC2's silence is believed late.
 
 use peerpods_aws::{AwsError, Parameters};
+use peerpods_error::chain;
 use peerpods_provider::{Instance, InstanceId, LaunchToken, OwnedInstance, OwnerScope, ProviderError};
 use tokio::time::{Instant, sleep};
 
@@ -20,7 +21,7 @@ pub(super) fn is_instance(id: &InstanceId) -> bool {
 }
 
 impl Account {
-    /// The living instance of a token whose progress nobody changes meanwhile.
+    /// The living instance of a token whose progress nobody changes meanwhile. None means that nothing is left of it either.
     pub(super) async fn find(
         &self,
         token: &LaunchToken,
@@ -28,18 +29,23 @@ impl Account {
     ) -> Result<Option<Instance>, ProviderError> {
         let asked = self.launches.last_asked(progress);
         loop {
+            let looked = Instant::now();
             let views = self.of_token(token).await.map_err(during("find", token))?;
             if let Some(view) = views.iter().find(|view| view.existence() == Existence::Lives) {
                 return self.with_addresses(view).map(Some);
             }
             if !views.is_empty() {
+                self.release_left_by(token, &views).await?;
                 return Ok(None);
             }
-            let visible = self.launches.is_visible(asked);
+            let visible = self.launches.was_visible(asked, looked);
             match progress {
                 Progress::Launched { instances, .. } if !visible => return Ok(instances.first().cloned()),
                 Progress::Absent => return Ok(None),
-                _ if visible => return Ok(None),
+                _ if visible => {
+                    self.release_left_by(token, &views).await?;
+                    return Ok(None);
+                }
                 Progress::Unseen | Progress::Doubtful { .. } | Progress::Launched { .. } => {
                     sleep(self.timing.look).await;
                 }
@@ -56,9 +62,10 @@ impl Account {
     ) -> Result<Vec<Instance>, ProviderError> {
         let asked = self.launches.last_asked(progress);
         loop {
+            let looked = Instant::now();
             let views = self.of_token(token).await.map_err(during("find", token))?;
             let invisible: &[Instance] = match progress {
-                _ if self.launches.is_visible(asked) => &[],
+                _ if self.launches.was_visible(asked, looked) => &[],
                 Progress::Absent => &[],
                 Progress::Launched { instances, .. } => instances,
                 Progress::Unseen | Progress::Doubtful { .. } => {
@@ -71,6 +78,7 @@ impl Account {
             let is_shown = |instance: &&Instance| views.iter().any(|view| view.id() == instance.id);
             let mut found = found?;
             found.extend(invisible.iter().filter(|instance| !is_shown(instance)).cloned());
+            self.release_left_by(token, &views).await?;
             return Ok(found);
         }
     }
@@ -101,7 +109,7 @@ impl Account {
         loop {
             let shown = self.watch.look(id, not_before).await;
             let shown = shown.map_err(during("describe", id))?;
-            if shown.is_some() || self.launches.is_visible(self.launches.launched(id)) {
+            if shown.is_some() || self.launches.was_visible(self.launches.launched(id), not_before) {
                 return Ok(shown);
             }
             sleep(self.timing.look).await;
@@ -131,6 +139,13 @@ impl Account {
         let is_shown = |id: &InstanceId| views.iter().any(|view| view.id() == *id);
         let invisible = self.launches.invisible(scope).into_iter();
         found.extend(invisible.filter(|owned| !is_shown(&owned.instance.id)));
+        // What is listed is right all the same.
+        if let Err(error) = self.release_strays(scope, &views).await {
+            tracing::warn!(
+                error = chain(&error),
+                "elastic addresses of instances that are gone may be left"
+            );
+        }
         Ok(found)
     }
 

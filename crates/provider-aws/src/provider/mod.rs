@@ -1,6 +1,7 @@
 //! The provider's calls.
 
 mod account;
+mod addresses;
 mod interruption;
 mod launch;
 mod lookup;
@@ -23,7 +24,7 @@ use tokio::time::Instant;
 use self::account::Account;
 use crate::{
     AwsProviderSettings, Timing,
-    answers::Console,
+    answers::{Addressing, Console},
     claims::Turn,
     error::during,
     image::{Image, ImageCache},
@@ -35,6 +36,9 @@ use crate::{
 
 /// The most instances of one call: EC2 advises several smaller ones, since what one asks for has to be found in one zone.
 const BATCH_LIMIT: usize = 50;
+
+/// The same where each needs four calls for its elastic addresses, of which EC2 takes five a second: each waits for all.
+const ELASTIC_BATCH_LIMIT: usize = 5;
 
 /// This long ago, or now where the clock does not reach back that far.
 fn ago(age: Duration) -> Instant {
@@ -80,10 +84,16 @@ impl AwsProvider {
         let attachment = Attachment::find(&settings).await?;
         let images = ImageCache::default();
         let image = images.get(&ec2, &settings.image).await?;
-        let catalog = Catalog::load(&ec2, &settings.default_type, &settings.allowed_types, &prices);
+        let catalog = Catalog::load(
+            &ec2,
+            &settings.default_type,
+            &settings.allowed_types,
+            settings.interfaces,
+            &prices,
+        );
         let catalog = catalog.await.map_err(during("find", "the instance types"))?;
         let place = Place {
-            account: Account::new(ec2, settings.reached, timing),
+            account: Account::new(ec2, settings.reached, Some(settings.addressing()), timing),
             settings,
             attachment,
             catalog,
@@ -107,7 +117,10 @@ impl Provider for AwsProvider {
     }
 
     fn batch_limit(&self) -> usize {
-        BATCH_LIMIT
+        match self.place.settings.addressing() {
+            Addressing::Automatic => BATCH_LIMIT,
+            Addressing::Elastic => ELASTIC_BATCH_LIMIT,
+        }
     }
 
     async fn launch_together(
@@ -146,9 +159,11 @@ impl Provider for AwsProvider {
         owner.claimed_by(id, pod)?;
         let pairs = tags::of_pod(pod)?;
         let pairs = pairs.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        let addresses = account.addresses_of(&view).await?;
+        let allocations = addresses.0.iter().map(|address| address.allocation_id.as_str());
         let mut parameters = Parameters::new();
         parameters
-            .set_list("ResourceId", view.tagged())
+            .set_list("ResourceId", view.tagged().chain(allocations))
             .set_tags("Tag", pairs.chain([(NAME, name)]));
         let tagged = account
             .ec2

@@ -24,7 +24,7 @@ impl AwsReaper {
         let aws = Aws::connect(settings).await;
         let ec2 = aws.map_err(during("connect to", "AWS"))?.ec2();
         // Nobody connects to what is to be ended.
-        let account = Arc::new(Account::new(ec2, Reached::Privately, timing));
+        let account = Arc::new(Account::new(ec2, Reached::Privately, None, timing));
         Ok(Self { account })
     }
 }

@@ -8,9 +8,9 @@ use std::{collections::BTreeMap, fmt, path::PathBuf};
 use peerpods_aws::AwsSettings;
 
 pub(crate) use parse::is_image;
-pub use value::{ConfidentialVm, InstanceProfile, LaunchTemplate, Market, Tenancy};
+pub use value::{ConfidentialVm, InstanceProfile, Interfaces, LaunchTemplate, Market, Tenancy};
 
-pub(crate) use crate::answers::Reached;
+pub(crate) use crate::answers::{Addressing, Reached};
 
 /// The settings as they are written, each under its name in the environment. An empty text counts as none, because a key
 /// that was emptied in a ConfigMap leaves one.
@@ -133,6 +133,8 @@ pub struct AwsProviderSettings {
     pub key_name: Option<String>,
     /// By which address workers reach VMs.
     pub(crate) reached: Reached,
+    /// How many network interfaces VMs have.
+    pub interfaces: Interfaces,
     /// The least size of the root volume in GiB; the image may need more.
     pub root_volume_gib: u32,
     /// The key that root volumes are encrypted with; by default the account's own for EBS.
@@ -151,4 +153,14 @@ pub struct AwsProviderSettings {
     pub tenancy: Tenancy,
     /// What VMs are bought as.
     pub market: Market,
+}
+
+impl AwsProviderSettings {
+    /// Where VMs get public addresses from, if they need any: EC2 itself gives one only to an instance with one interface.
+    pub(crate) fn addressing(&self) -> Addressing {
+        match (self.reached, self.interfaces) {
+            (Reached::Publicly, Interfaces::Two) => Addressing::Elastic,
+            (Reached::Privately, _) | (Reached::Publicly, Interfaces::One) => Addressing::Automatic,
+        }
+    }
 }

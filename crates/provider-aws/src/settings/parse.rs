@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use peerpods_aws::{AwsSettings, Region, StaticCredentials};
 
 use super::{
-    AwsArguments, AwsProviderSettings, ConfidentialVm, InstanceProfile, InvalidSetting, InvalidSettings,
-    LaunchTemplate, Market, Reached, Tenancy,
+    AwsArguments, AwsProviderSettings, ConfidentialVm, InstanceProfile, Interfaces, InvalidSetting,
+    InvalidSettings, LaunchTemplate, Market, Reached, Tenancy,
 };
 use crate::tags::{COUNT_LIMIT, KEY_LIMIT, NAME, OWN_COUNT, PREFIX, VALUE_LIMIT};
 
@@ -61,6 +61,11 @@ pub(super) fn settings(arguments: &AwsArguments) -> Result<AwsProviderSettings, 
         } else {
             Reached::Privately
         },
+        interfaces: if reader.switch("EXTERNAL_NETWORK_VIA_PODVM", false) {
+            Interfaces::Two
+        } else {
+            Interfaces::One
+        },
         root_volume_gib: reader.root_volume(),
         root_volume_key: reader.text("ROOT_VOLUME_KMS_KEY"),
         confidential: if reader.switch("DISABLECVM", true) {
@@ -82,9 +87,6 @@ pub(super) fn settings(arguments: &AwsArguments) -> Result<AwsProviderSettings, 
             Market::OnDemand
         },
     };
-    if reader.switch("EXTERNAL_NETWORK_VIA_PODVM", false) {
-        reader.wrong("EXTERNAL_NETWORK_VIA_PODVM", "is not yet there on AWS: unset it");
-    }
     if reader.problems.is_empty() {
         Ok(settings)
     } else {
@@ -322,6 +324,7 @@ fn is_instance_type(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::Addressing;
 
     fn parse(values: &[(&str, &str)]) -> Result<AwsProviderSettings, String> {
         let value = |name: &str| {
@@ -344,6 +347,10 @@ mod tests {
             (30, Reached::Privately)
         );
         assert_eq!(
+            (settings.interfaces, settings.addressing()),
+            (Interfaces::One, Addressing::Automatic)
+        );
+        assert_eq!(
             (settings.confidential, settings.tenancy),
             (ConfidentialVm::Off, Tenancy::Shared)
         );
@@ -361,6 +368,7 @@ mod tests {
             ("AWS_SUBNET_ID", "subnet-0123abcd,subnet-4567abcd"),
             ("AWS_SG_IDS", "sg-0123abcd"),
             ("USE_PUBLIC_IP", "True"),
+            ("EXTERNAL_NETWORK_VIA_PODVM", "true"),
             ("ROOT_VOLUME_SIZE", "100"),
             ("DISABLECVM", "false"),
             ("USE_PODVM_LAUNCHTEMPLATE", "true"),
@@ -377,6 +385,10 @@ mod tests {
         assert_eq!(
             (settings.root_volume_gib, settings.reached),
             (100, Reached::Publicly)
+        );
+        assert_eq!(
+            (settings.interfaces, settings.addressing()),
+            (Interfaces::Two, Addressing::Elastic)
         );
         assert_eq!(settings.confidential, ConfidentialVm::SevSnp);
         assert_eq!(settings.launch_template.unwrap().name, "kata");

@@ -18,6 +18,25 @@ pub enum Market {
     SpotFirst,
 }
 
+/// The network interfaces of VMs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interfaces {
+    /// One: the pod's traffic leaves through its node.
+    One,
+    /// Two: the pod's own traffic leaves by the second.
+    Two,
+}
+
+impl Interfaces {
+    /// How many there are.
+    pub fn count(self) -> u32 {
+        match self {
+            Self::One => 1,
+            Self::Two => 2,
+        }
+    }
+}
+
 /// The role of VMs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InstanceProfile {

@@ -22,10 +22,18 @@ struct Need {
     architecture: Architecture,
 }
 
+impl Catalog {
+    /// The types that a VM image for `architecture` runs on, with as many network interfaces as VMs have.
+    fn usable(&self, architecture: Architecture) -> impl Iterator<Item = &InstanceType> {
+        self.types.iter().filter(move |candidate| {
+            candidate.architectures.contains(&architecture) && candidate.interfaces >= self.interfaces.count()
+        })
+    }
+}
+
 impl Need {
     fn is_met_by(&self, candidate: &InstanceType) -> bool {
-        candidate.architectures.contains(&self.architecture)
-            && candidate.vcpus >= self.vcpus
+        candidate.vcpus >= self.vcpus
             && candidate.memory_mib >= self.vm_memory_mib()
             && candidate.gpus >= self.gpus
     }
@@ -75,16 +83,14 @@ pub(crate) fn choose<'a>(
             other => other,
         })?;
         let as_large = |other: &&InstanceType| {
-            other.architectures.contains(&architecture)
-                && other.vcpus >= default.vcpus
+            other.vcpus >= default.vcpus
                 && other.memory_mib >= default.memory_mib
                 && other.gpus >= default.gpus
         };
-        catalog.types.iter().filter(as_large).collect()
+        catalog.usable(architecture).filter(as_large).collect()
     } else {
         catalog
-            .types
-            .iter()
+            .usable(architecture)
             .filter(|candidate| asked.is_met_by(candidate))
             .collect()
     };
@@ -119,20 +125,22 @@ fn named<'a>(
             allowed.join(", ")
         )));
     };
-    if found.architectures.contains(&architecture) {
-        return Ok(found);
+    if !found.architectures.contains(&architecture) {
+        return Err(ProviderError::InvalidRequest(format!(
+            "instance type {name} does not run VM images for {architecture}"
+        )));
     }
-    Err(ProviderError::InvalidRequest(format!(
-        "instance type {name} does not run VM images for {architecture}"
-    )))
+    let (has, needs) = (found.interfaces, catalog.interfaces.count());
+    if has < needs {
+        return Err(ProviderError::InvalidRequest(format!(
+            "instance type {name} has {has} network interface, and EXTERNAL_NETWORK_VIA_PODVM needs {needs}"
+        )));
+    }
+    Ok(found)
 }
 
 fn too_small(catalog: &Catalog, asked: &Need) -> ProviderError {
-    let mut nearest: Vec<&InstanceType> = catalog
-        .types
-        .iter()
-        .filter(|candidate| candidate.architectures.contains(&asked.architecture))
-        .collect();
+    let mut nearest: Vec<&InstanceType> = catalog.usable(asked.architecture).collect();
     nearest.sort_by_key(|candidate| (asked.shortfall(candidate), Reverse(candidate.memory_mib)));
     let nearest: Vec<String> = nearest.iter().take(NEAREST).map(ToString::to_string).collect();
     let nearest = if nearest.is_empty() {
@@ -154,7 +162,7 @@ fn too_small(catalog: &Catalog, asked: &Need) -> ProviderError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::Prices;
+    use crate::{Interfaces, types::Prices};
 
     fn catalog(types: &[(&str, u32, u32, u32)]) -> Catalog {
         let prices = Prices::bundled();
@@ -169,11 +177,13 @@ mod tests {
                 Architecture::X86
             }]
             .into(),
+            interfaces: if name.starts_with("c6a.") { 1 } else { 3 },
             price: prices.of(name),
         });
         Catalog {
             default: "m6a.large".to_owned(),
             types: types.collect(),
+            interfaces: Interfaces::One,
         }
     }
 
@@ -277,6 +287,27 @@ mod tests {
             error
                 .to_string()
                 .contains("m6a.large does not run VM images for arm64; PODVM_INSTANCE_TYPE"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_type_without_room_for_a_second_interface_is_left_out() {
+        let catalog = Catalog {
+            interfaces: Interfaces::Two,
+            ..usual()
+        };
+        let found = choose(&catalog, &shape(1, 1024, 0), Architecture::X86).unwrap();
+        assert_eq!(found[0].name, "m6a.large", "c6a.large costs less");
+        let shape = Shape {
+            machine_type: Some("c6a.large".to_owned()),
+            ..Shape::default()
+        };
+        let error = choose(&catalog, &shape, Architecture::X86)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("c6a.large has 1 network interface, and EXTERNAL_NETWORK_VIA_PODVM needs 2"),
             "{error}"
         );
     }

@@ -10,7 +10,7 @@ use peerpods_aws::{AwsError, Ec2, Parameters};
 pub(crate) use choice::choose;
 pub(crate) use prices::{Price, Prices};
 
-use crate::answers::InstanceTypeView;
+use crate::{Interfaces, answers::InstanceTypeView};
 
 /// A processor architecture, of types and images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,6 +47,8 @@ pub(crate) struct InstanceType {
     pub(crate) memory_mib: u32,
     pub(crate) gpus: u32,
     pub(crate) architectures: BTreeSet<Architecture>,
+    /// The most network interfaces of an instance.
+    pub(crate) interfaces: u32,
     pub(crate) price: Option<Price>,
 }
 
@@ -63,6 +65,7 @@ impl InstanceType {
                 .iter()
                 .filter_map(|name| Architecture::of_name(name))
                 .collect(),
+            interfaces: view.network_info.maximum_network_interfaces,
         }
     }
 }
@@ -83,6 +86,8 @@ impl fmt::Display for InstanceType {
 pub(crate) struct Catalog {
     pub(crate) default: String,
     pub(crate) types: Vec<InstanceType>,
+    /// How many network interfaces a VM has.
+    pub(crate) interfaces: Interfaces,
 }
 
 impl Catalog {
@@ -94,6 +99,7 @@ impl Catalog {
         ec2: &Ec2,
         default: &str,
         allowed: &[String],
+        interfaces: Interfaces,
         prices: &Prices,
     ) -> Result<Self, AwsError> {
         let names: BTreeSet<&str> = allowed.iter().map(String::as_str).chain([default]).collect();
@@ -102,6 +108,7 @@ impl Catalog {
         let views: Vec<InstanceTypeView> = ec2.list(&parameters).await?;
         Ok(Self {
             default: default.to_owned(),
+            interfaces,
             types: views
                 .into_iter()
                 .map(|view| InstanceType::new(view, prices))

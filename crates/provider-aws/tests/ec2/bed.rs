@@ -27,6 +27,10 @@ pub(crate) const PATIENT: Timing = Timing {
     ..HURRY
 };
 
+/// With these each VM has two interfaces, each with an elastic address.
+pub(crate) const ELASTIC: [(&str, &str); 2] =
+    [("USE_PUBLIC_IP", "true"), ("EXTERNAL_NETWORK_VIA_PODVM", "true")];
+
 pub(crate) struct Bed {
     pub(crate) emulator: Emulator,
     pub(crate) settings: AwsProviderSettings,

@@ -1,5 +1,6 @@
 //! Sequences of launches and ends while everything goes wrong, by a seed that is printed: at any moment at most as many
-//! instances of a token as it was used for, those that were told of and no others, and in the end none.
+//! instances of a token as it was used for, those that were told of and no others, and in the end none, nor any elastic address
+//! of one that was ended.
 //!
 //! `PEERPODS_TEST_SEED=N` repeats one; `PEERPODS_TEST_RUNS=N` makes that many.
 
@@ -17,7 +18,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::bed::{Bed, HURRY};
+use crate::bed::{Bed, ELASTIC, HURRY};
 
 /// In `make test`; hundreds take minutes.
 const RUNS: u64 = 4;
@@ -30,6 +31,8 @@ const TIMING: Timing = Timing {
     visibility: Duration::from_millis(250),
     ..HURRY
 };
+
+const TOKEN: &str = "kata.peerpods.io/token";
 
 /// One request of eight goes wrong.
 fn faults(mut random: Rng) -> impl FnMut(&Request) -> Option<Fault> + Send {
@@ -44,6 +47,7 @@ fn faults(mut random: Rng) -> impl FnMut(&Request) -> Option<Fault> + Send {
             (2, _) => Fault::Duplicate,
             (3, _) => Fault::FailAfter(500, "InternalError"),
             (4, "RunInstances") => Fault::Refuse(500, "InsufficientInstanceCapacity"),
+            (4, "AllocateAddress") => Fault::Refuse(400, "AddressLimitExceeded"),
             (_, _) => Fault::Refuse(503, refusals[random.usize(..2)]),
         })
     }
@@ -182,6 +186,8 @@ impl Run {
                 [""; 0],
                 "one is left of {token}, which was ended"
             );
+            let addresses = self.bed.emulator.addresses_with(TOKEN, &token);
+            assert_eq!(addresses, [""; 0], "{token} was ended, and has addresses");
         }
     }
 
@@ -237,14 +243,18 @@ async fn drain(process: &Process, pod: &Pod) -> Result<(), ProviderError> {
 
 /// The instances that live and carry the token, by what EC2 really has.
 fn instances_of(emulator: &Emulator, token: &str) -> Vec<String> {
-    emulator.living_instances_with("kata.peerpods.io/token", token)
+    emulator.living_instances_with(TOKEN, token)
 }
 
 async fn run(seed: u64) {
-    let Some(mut bed) = Bed::start(&[("PODVM_INSTANCE_TYPES", "m6i.large")]).await else {
+    let mut random = Rng::with_seed(seed);
+    let mut values = vec![("PODVM_INSTANCE_TYPES", "m6i.large")];
+    if random.bool() {
+        values.extend(ELASTIC);
+    }
+    let Some(mut bed) = Bed::start(&values).await else {
         return;
     };
-    let mut random = Rng::with_seed(seed);
     let zones = random.usize(1..=2);
     bed.settings.subnets = bed.emulator.subnets()[..zones].to_vec();
     bed.emulator.set_visibility(HIDDEN);
@@ -265,6 +275,7 @@ async fn run(seed: u64) {
         while drain(&run.process, pod).await.is_err() {}
     }
     assert_eq!(run.bed.emulator.living_instances(), [""; 0]);
+    assert_eq!(run.bed.emulator.addresses(), [""; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

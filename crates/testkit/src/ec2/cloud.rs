@@ -165,6 +165,7 @@ impl Cloud {
             "securityGroups": of("DescribeSecurityGroups", "groupId")?,
             "instances": self.emulator.living_instances(),
             "volumes": of("DescribeVolumes", "volumeId")?,
+            "addresses": of("DescribeAddresses", "allocationId")?,
             "interfaces": of("DescribeNetworkInterfaces", "networkInterfaceId")?,
             "snapshots": of("DescribeSnapshots", "snapshotId")?,
             "machines": self.instances.running(),

@@ -5,6 +5,7 @@
 //! - *Client tokens*: a repeated RunInstances gets the first one's answer; one with other parameters, or whose instance was
 //!   terminated, is refused. They count per subnet here, where EC2 counts them per zone.
 //! - *Eventual consistency*: for a while a new instance is not shown, and cannot be ended.
+//! - *Public addresses*: EC2 gives none by itself to an instance with several interfaces; elastic ones are as in [`Addresses`].
 //! - *Spot instances*: the requests behind them, and their interruption when a test asks for it.
 //! - *Request limits*, where a test asks for them: those that AWS gives an account by default.
 //! - *Faults*, by [`Fault`].
@@ -21,9 +22,10 @@ use std::{
 use super::{
     Moto,
     account::Account,
+    addresses::Addresses,
     limits::Limits,
     spot::SpotRequests,
-    xml::{refusal, values, without_reservations},
+    xml::{refusal, values, without},
 };
 use crate::{
     http::{HttpAnswer, HttpReply, HttpRequest, HttpServer},
@@ -124,6 +126,8 @@ struct Shared {
     state: Mutex<State>,
     /// Held from a token's look-up to its entry.
     launching: Mutex<()>,
+    /// Held from a look at addresses to what comes of it.
+    addresses: Mutex<Addresses>,
 }
 
 struct State {
@@ -167,6 +171,7 @@ impl Emulator {
             spot: SpotRequests::default(),
         };
         let shared = Arc::new(Shared {
+            addresses: Mutex::new(Addresses::new(account.clone())),
             account,
             observer: OnceLock::new(),
             under_way: AtomicUsize::new(0),
@@ -202,6 +207,11 @@ impl Emulator {
     /// From now on a new instance is not shown for this long.
     pub fn set_visibility(&self, visibility: Duration) {
         self.shared.state().visibility = visibility;
+    }
+
+    /// From now on there are so many elastic addresses at most. EC2 gives an account 5 in a region, where it asks for no more.
+    pub fn limit_addresses(&self, quota: usize) {
+        self.shared.addresses().set_quota(quota);
     }
 
     /// From now on requests are limited as an account's are by default, beginning with full buckets.
@@ -265,6 +275,16 @@ impl Emulator {
         values(&self.ask(&[&LIVING[..], &with[..]].concat()), "instanceId")
     }
 
+    /// The elastic addresses.
+    pub fn addresses(&self) -> Vec<String> {
+        self.shared.addresses().all()
+    }
+
+    /// Those of them that have this tag.
+    pub fn addresses_with(&self, tag: &str, value: &str) -> Vec<String> {
+        self.shared.addresses().with(tag, value)
+    }
+
     /// Ends an instance, as its guest does.
     pub fn terminate(&self, id: &str) {
         let request = Account::request(&[("Action", "TerminateInstances"), ("InstanceId.1", id)]);
@@ -291,6 +311,10 @@ impl Emulator {
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn addresses(&self) -> MutexGuard<'_, Addresses> {
+        self.addresses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn serve(&self, http: &HttpRequest) -> HttpAnswer {
@@ -340,7 +364,11 @@ impl Shared {
             "DescribeInstances" => self.describe_instances(http),
             "DescribeSpotInstanceRequests" => self.state().spot.describe(request),
             "TerminateInstances" => self.terminate_instances(http, request),
-            _ => self.account.forward(http),
+            _ => {
+                let visibility = self.state().visibility;
+                let of_addresses = self.addresses().answer(http, request, visibility);
+                of_addresses.unwrap_or_else(|| self.account.forward(http))
+            }
         }
     }
 
@@ -362,8 +390,16 @@ impl Shared {
                 known.reply
             };
         }
-        // There is room for all; moto launches no more than the least.
         let mut parameters = request.parameters.clone();
+        let public = |number: u32| format!("NetworkInterface.{number}.AssociatePublicIpAddress");
+        if parameters.contains_key("NetworkInterface.2.DeviceIndex") {
+            if (1..=2).any(|number| parameters.contains_key(&public(number))) {
+                return refusal(400, "InvalidParameterCombination");
+            }
+            // moto gives the first one what its subnet gives.
+            parameters.insert(public(1), "false".to_owned());
+        }
+        // There is room for all; moto launches no more than the least.
         if let Some(most) = parameters.get("MaxCount").cloned() {
             parameters.insert("MinCount".to_owned(), most);
         }
@@ -400,7 +436,7 @@ impl Shared {
         let mut reply = self.account.forward(http);
         if !hidden.is_empty() {
             let text = String::from_utf8_lossy(&reply.body);
-            reply.body = without_reservations(&text, &hidden).into_bytes();
+            reply.body = without(&text, "reservationSet", "instanceId", &hidden).into_bytes();
         }
         reply
     }
@@ -440,6 +476,7 @@ impl Shared {
             let one = ("NetworkInterfaceId", interface.as_str());
             // One that is gone is as good.
             let _ = self.account.ask(&[("Action", "DeleteNetworkInterface"), one]);
+            self.addresses().interface_is_gone(interface);
         }
     }
 

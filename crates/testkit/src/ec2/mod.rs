@@ -2,6 +2,7 @@
 //! [`Cloud`] is both together: EC2 whose instances run.
 
 mod account;
+mod addresses;
 mod cloud;
 mod emulator;
 mod images;

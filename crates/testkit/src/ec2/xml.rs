@@ -38,17 +38,17 @@ pub(super) fn refusal(status: u16, code: &str) -> HttpReply {
     }
 }
 
-/// An answer to DescribeInstances without the reservations of these instances.
-pub(super) fn without_reservations(xml: &str, hidden: &[String]) -> String {
-    const OPEN: &str = "<reservationSet>";
-    let Some((head, rest)) = xml.split_once(OPEN) else {
+/// An answer without those entries of its list `set` in which an element `name` is one of these.
+pub(super) fn without(xml: &str, set: &str, name: &str, hidden: &[String]) -> String {
+    let open = format!("<{set}>");
+    let Some((head, rest)) = xml.split_once(&open) else {
         return xml.to_owned();
     };
-    let mut kept = format!("{head}{OPEN}");
+    let mut kept = format!("{head}{open}");
     let mut rest = rest;
     while let Some(end) = first_item_end(rest) {
         let (item, more) = rest.split_at(end);
-        let is_hidden = |id: &String| item.contains(&format!("<instanceId>{id}</instanceId>"));
+        let is_hidden = |id: &String| item.contains(&format!("<{name}>{id}</{name}>"));
         if !hidden.iter().any(is_hidden) {
             kept += item;
         }
@@ -98,11 +98,9 @@ mod tests {
         let answer =
             |inner: &str| format!("<R><reservationSet>{inner}</reservationSet><requestId>r</requestId></R>");
         let all = answer(&format!("{}{}{}", of("i-1"), of("i-2"), of("i-3")));
-        assert_eq!(
-            without_reservations(&all, &["i-2".to_owned()]),
-            answer(&format!("{}{}", of("i-1"), of("i-3")))
-        );
-        assert_eq!(without_reservations(&answer(""), &["i-2".to_owned()]), answer(""));
+        let shown = |all: &str| without(all, "reservationSet", "instanceId", &["i-2".to_owned()]);
+        assert_eq!(shown(&all), answer(&format!("{}{}", of("i-1"), of("i-3"))));
+        assert_eq!(shown(&answer("")), answer(""));
         assert_eq!(values(&all, "instanceId"), ["i-1", "i-2", "i-3"]);
     }
 }

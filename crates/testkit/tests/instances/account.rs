@@ -12,6 +12,8 @@ pub(crate) struct Account {
     pub(crate) instances: Vec<String>,
     pub(crate) volumes: Vec<String>,
     pub(crate) interfaces: Vec<String>,
+    /// Elastic ones.
+    pub(crate) addresses: Vec<String>,
     pub(crate) snapshots: Vec<String>,
     /// How many machines run.
     pub(crate) machines: u64,
@@ -34,6 +36,7 @@ impl Account {
             instances: ids("instances"),
             volumes: ids("volumes"),
             interfaces: ids("interfaces"),
+            addresses: ids("addresses"),
             snapshots: ids("snapshots"),
             machines: told["machines"].as_u64().expect("machines are counted"),
         }
