@@ -52,6 +52,11 @@ pub const fn set(to: u8, value: i32) -> Instruction {
     instruction(0xb7, to, 0, 0, value)
 }
 
+/// `to <<= by`, all 64 bits.
+pub const fn shift_left(to: u8, by: i32) -> Instruction {
+    instruction(0x67, to, 0, 0, by)
+}
+
 /// `to += value`, all 64 bits.
 pub const fn add(to: u8, value: i16) -> Instruction {
     instruction(0x07, to, 0, 0, value as i32)
@@ -70,6 +75,22 @@ pub const fn load(to: u8, from: u8, offset: i16) -> Instruction {
 /// `*(u32 *)(to + offset) = value`
 pub const fn store(to: u8, offset: i16, value: u32) -> Instruction {
     instruction(0x62, to, 0, offset, value as i32)
+}
+
+/// `R0` becomes the byte at this position of the packet, whose context is in [`R6`]. Where the packet ends before, so does the
+/// program, with 0 as its answer. Registers [`R1`] to R5 are lost.
+pub const fn load_packet_byte(position: i32) -> Instruction {
+    instruction(0x30, 0, 0, 0, position)
+}
+
+/// As [`load_packet_byte`], with two bytes in network byte order.
+pub const fn load_packet_half(position: i32) -> Instruction {
+    instruction(0x28, 0, 0, 0, position)
+}
+
+/// As [`load_packet_half`], at the position that is `from` bytes further.
+pub const fn load_packet_half_from(from: u8, position: i32) -> Instruction {
+    instruction(0x48, 0, from, 0, position)
 }
 
 /// `to` becomes the map with this descriptor; [`second_half`] follows.

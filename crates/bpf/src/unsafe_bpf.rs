@@ -39,6 +39,8 @@ pub enum Kind {
     SocketLookup,
     /// It allows processes of a control group to use a device; its context is a `struct bpf_cgroup_dev_ctx`.
     ControlGroupDevice,
+    /// It says what becomes of a network device's packets; its context is a `struct __sk_buff`.
+    TrafficFilter,
 }
 
 impl Kind {
@@ -47,6 +49,7 @@ impl Kind {
         match self {
             Self::SocketLookup => 30,
             Self::ControlGroupDevice => 15,
+            Self::TrafficFilter => 3,
         }
     }
 
@@ -54,6 +57,8 @@ impl Kind {
         match self {
             Self::SocketLookup => BPF_SK_LOOKUP,
             Self::ControlGroupDevice => BPF_CGROUP_DEVICE,
+            // It is attached by netlink, which asks for none.
+            Self::TrafficFilter => 0,
         }
     }
 }

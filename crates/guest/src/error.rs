@@ -9,7 +9,7 @@ use ttrpc::{Code, get_status};
 use crate::{
     clock::sntp::SntpError,
     container::ContainerId,
-    ec2::{dhcp::DhcpError, metadata::MetadataError},
+    ec2::{JoinError, external::ExternalError, metadata::MetadataError},
     image::ImageError,
 };
 
@@ -28,8 +28,10 @@ pub(crate) enum GuestError {
     Payload(#[from] PayloadError),
     #[error("this is neither QEMU nor EC2: its firmware names another maker")]
     UnknownPlatform,
-    #[error("the VM gets no address")]
-    Dhcp(#[from] DhcpError),
+    #[error(transparent)]
+    JoinNetwork(#[from] JoinError),
+    #[error("the pod has no way to the outside")]
+    External(#[from] ExternalError),
     #[error("the VM gets no boot payload")]
     Metadata(#[from] MetadataError),
     #[error("containers do not get to the instance metadata service")]
@@ -104,7 +106,8 @@ impl GuestError {
             | Self::System { .. }
             | Self::Payload(_)
             | Self::UnknownPlatform
-            | Self::Dhcp(_)
+            | Self::JoinNetwork(_)
+            | Self::External(_)
             | Self::Metadata(_)
             | Self::Outlet(_)
             | Self::Time(_)

@@ -186,7 +186,7 @@ struct Pod {
 impl Pod {
     async fn serve(body: Body, payload: BootPayload) -> Result<Self, GuestError> {
         peerpods_log::is_about(&payload.forwarder.pod_namespace, &payload.forwarder.pod_name);
-        boot::join_pod(&payload.forwarder.pod_network).await?;
+        boot::join_pod(body.platform, &payload.forwarder.pod_network).await?;
         let metadata = payload
             .settings
             .as_ref()

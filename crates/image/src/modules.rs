@@ -6,7 +6,7 @@ use crate::{Architecture, ImageError, elf};
 
 /// What the guest needs, by where it runs and what it is told. A guest loads one platform's group and then `common`, and
 /// others when they are needed, so each group is complete by itself.
-const GROUPS: [Group; 4] = [
+const GROUPS: [Group; 5] = [
     // QEMU: the disk, network and entropy that it offers, and the boot payload it hands over.
     Group {
         name: "qemu",
@@ -27,6 +27,11 @@ const GROUPS: [Group; 4] = [
     Group {
         name: COMMON,
         modules: &["ext4", "quota_v2", "overlay", "vxlan", "macvlan"],
+    },
+    // A pod's own way to the outside, and its guard.
+    Group {
+        name: "external",
+        modules: &["sch_ingress", "cls_bpf"],
     },
     // Encrypted scratch disks. AES by the processor's own instructions is added for each architecture, and the kernel has the
     // other built in.
@@ -224,6 +229,8 @@ mod tests {
                 ("vxlan", "udp_tunnel"),
                 ("udp_tunnel", ""),
                 ("macvlan", ""),
+                ("sch_ingress", ""),
+                ("cls_bpf", ""),
                 ("dm_mod", ""),
                 ("dm_crypt", "dm-mod"),
                 ("xts", ""),
@@ -254,7 +261,7 @@ mod tests {
              ec2 virtio.ko\nec2 virtio_ring.ko\nec2 virtio_pci.ko\nec2 failover.ko\nec2 net_failover.ko\n\
              ec2 virtio_net.ko\n\
              common quota_tree.ko\ncommon quota_v2.ko\ncommon overlay.ko\ncommon udp_tunnel.ko\ncommon vxlan.ko\n\
-             common macvlan.ko\n\
+             common macvlan.ko\nexternal sch_ingress.ko\nexternal cls_bpf.ko\n\
              crypt dm_mod.ko\ncrypt dm_crypt.ko\ncrypt xts.ko\ncrypt aesni_intel.ko\n"
         );
         assert!(set.load.iter().all(|(_, file)| set.files.contains_key(file)));

@@ -16,10 +16,15 @@ pub(crate) use self::{
     platform::Platform,
     template::{RESUMED_ARGUMENT, hold},
 };
-use crate::{ec2, error::GuestError};
+use crate::{
+    ec2::{self, external::External},
+    error::GuestError,
+};
 
 /// The kernel modules that every platform needs.
 const COMMON_MODULES: &str = "common";
+/// The kernel modules that guard a pod's own way to the outside.
+const EXTERNAL_MODULES: &str = "external";
 /// The pod's network namespace in the VM; the name is known to stock shims.
 pub(crate) const POD_NAMESPACE: &str = "/run/netns/podns";
 
@@ -49,9 +54,17 @@ pub(crate) async fn read_user_data(platform: Platform) -> Result<UserData, Guest
     Ok(UserData::parse(&user_data)?)
 }
 
-/// Makes the pod's network namespace, and joins the pod's network with it.
-pub(crate) async fn join_pod(pod: &PodNetwork) -> Result<(), GuestError> {
+/// Makes the pod's network namespace, and joins the pod's network with it. What fails here fails the pod.
+pub(crate) async fn join_pod(platform: Platform, pod: &PodNetwork) -> Result<(), GuestError> {
     let namespace = Path::new(POD_NAMESPACE);
     network::create_namespace(namespace)?;
-    Ok(network::attach(pod, namespace).await?)
+    if !pod.external_net_via_pod_vm {
+        return Ok(network::attach(pod, namespace).await?);
+    }
+    if platform.module_group().is_some() {
+        modules::load(EXTERNAL_MODULES)?;
+    }
+    let external = External::join(namespace, pod).await?;
+    network::attach(pod, namespace).await?;
+    Ok(external.open(pod).await?)
 }

@@ -6,6 +6,7 @@ use std::{io::Read, time::Duration};
 
 use flate2::read::GzDecoder;
 use peerpods_proto::payload::PARSED_LIMIT;
+use peerpods_tunnel::network::{NetworkError, parse_mac};
 use reqwest::{Client, Method, Response, StatusCode};
 use tokio::time::{Instant, sleep, timeout};
 use zeroize::Zeroizing;
@@ -16,6 +17,8 @@ const TOKEN_LIFETIME_HEADER: &str = "X-aws-ec2-metadata-token-ttl-seconds";
 const TOKEN_HEADER: &str = "X-aws-ec2-metadata-token";
 /// Tokens of EC2 have 56 characters.
 const TOKEN_LIMIT: usize = 1024;
+/// A hardware address has 17 characters.
+const MAC_LIMIT: usize = 64;
 
 /// The service is beside the VM, and answers in milliseconds.
 const REQUEST_LIMIT: Duration = Duration::from_secs(5);
@@ -28,7 +31,44 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// What gzip's files begin with.
 const GZIP: &[u8] = b"\x1f\x8b";
 
-/// The boot payload was not to be had.
+/// What is asked for.
+#[derive(Clone, Copy, Debug)]
+enum Item {
+    UserData,
+    PrimaryMac,
+}
+
+impl Item {
+    fn path(self) -> &'static str {
+        match self {
+            Self::UserData => "/latest/user-data",
+            Self::PrimaryMac => "/latest/meta-data/mac",
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::UserData => "the user data",
+            Self::PrimaryMac => "the primary interface's hardware address",
+        }
+    }
+
+    fn request(self) -> &'static str {
+        match self {
+            Self::UserData => "the request for user data",
+            Self::PrimaryMac => "the request for the primary interface's hardware address",
+        }
+    }
+
+    fn limit(self) -> usize {
+        match self {
+            Self::UserData => PARSED_LIMIT,
+            Self::PrimaryMac => MAC_LIMIT,
+        }
+    }
+}
+
+/// What was asked for was not to be had.
 #[derive(Debug, thiserror::Error)]
 pub enum MetadataError {
     /// The service cannot be reached, or breaks off.
@@ -65,6 +105,9 @@ pub enum MetadataError {
     /// The token cannot be sent back.
     #[error("the instance metadata service gives a token that is none")]
     InvalidToken,
+    /// What is said to be a hardware address is none.
+    #[error("the instance metadata service gives a hardware address that is none")]
+    InvalidMac(#[source] NetworkError),
     /// The user data is compressed, and damaged.
     #[error("the user data cannot be decompressed")]
     Decompress(#[source] std::io::Error),
@@ -81,7 +124,11 @@ impl MetadataError {
                     || *status == StatusCode::TOO_MANY_REQUESTS
                     || status.is_server_error()
             }
-            Self::NoUserData | Self::TooLarge { .. } | Self::InvalidToken | Self::Decompress(_) => false,
+            Self::NoUserData
+            | Self::TooLarge { .. }
+            | Self::InvalidToken
+            | Self::InvalidMac(_)
+            | Self::Decompress(_) => false,
         }
     }
 }
@@ -92,6 +139,21 @@ impl MetadataError {
 /// # Errors
 /// [`MetadataError`], after a minute at the latest.
 pub async fn user_data(service: &str) -> Result<Zeroizing<Vec<u8>>, MetadataError> {
+    decompressed(fetch(service, Item::UserData).await?)
+}
+
+/// The hardware address of the instance's primary interface, whichever of them the service is asked by.
+///
+/// # Errors
+/// [`MetadataError`], after a minute at the latest.
+pub async fn primary_mac(service: &str) -> Result<[u8; 6], MetadataError> {
+    let text = fetch(service, Item::PrimaryMac).await?;
+    let text = String::from_utf8_lossy(&text);
+    parse_mac(text.trim()).map_err(MetadataError::InvalidMac)
+}
+
+/// Asks, again where that may help.
+async fn fetch(service: &str, item: Item) -> Result<Zeroizing<Vec<u8>>, MetadataError> {
     crate::image::install_tls_provider();
     let client = Client::builder()
         .tls_certs_only([])
@@ -104,8 +166,8 @@ pub async fn user_data(service: &str) -> Result<Zeroizing<Vec<u8>>, MetadataErro
     let deadline = Instant::now() + LIMIT;
     let mut pause = FIRST_PAUSE;
     loop {
-        let error = match attempt(&client, service).await {
-            Ok(bytes) => return decompressed(bytes),
+        let error = match attempt(&client, service, item).await {
+            Ok(bytes) => return Ok(bytes),
             Err(error) => error,
         };
         if !error.retryable() || Instant::now() >= deadline {
@@ -117,21 +179,21 @@ pub async fn user_data(service: &str) -> Result<Zeroizing<Vec<u8>>, MetadataErro
     }
 }
 
-async fn attempt(client: &Client, service: &str) -> Result<Zeroizing<Vec<u8>>, MetadataError> {
+async fn attempt(client: &Client, service: &str, item: Item) -> Result<Zeroizing<Vec<u8>>, MetadataError> {
     let once = async {
         let token = token(client, service).await?;
         let request = client
-            .request(Method::GET, format!("{service}/latest/user-data"))
+            .request(Method::GET, format!("{service}{}", item.path()))
             .header(TOKEN_HEADER, &*token);
         let answer = request.send().await.map_err(|source| MetadataError::Request {
-            action: "ask for the user data of",
+            action: "ask",
             source,
         })?;
-        match answer.status() {
-            StatusCode::OK => body(answer, "the user data", PARSED_LIMIT).await,
-            StatusCode::NOT_FOUND => Err(MetadataError::NoUserData),
-            status => Err(MetadataError::Status {
-                action: "the request for user data",
+        match (answer.status(), item) {
+            (StatusCode::OK, _) => body(answer, item.name(), item.limit()).await,
+            (StatusCode::NOT_FOUND, Item::UserData) => Err(MetadataError::NoUserData),
+            (status, _) => Err(MetadataError::Status {
+                action: item.request(),
                 status,
             }),
         }

@@ -1,6 +1,7 @@
 //! EC2: the VM's address comes by DHCP, and what it is for by the instance metadata service.
 
 pub mod dhcp;
+pub mod external;
 pub mod metadata;
 
 use std::{
@@ -13,11 +14,14 @@ use std::{
 use peerpods_proto::payload::IpNet;
 use peerpods_tunnel::{
     forward::{ForwardError, open_outlet},
-    network::{self, LinkConfig, NetworkError},
+    network::{self, EthernetDevice, LinkConfig, NetworkError},
 };
 use zeroize::Zeroizing;
 
-use self::dhcp::Lease;
+use self::{
+    dhcp::{DhcpError, Lease},
+    metadata::MetadataError,
+};
 use crate::error::GuestError;
 
 /// The metadata service, where EC2 has it in every network.
@@ -36,14 +40,64 @@ const RESOLVER_FILE: &str = "/etc/resolv.conf";
 /// again, and what it tells (credentials of the instance's role among it) is not for containers. The pod's network never led
 /// to it: all of that goes through the tunnel.
 pub(crate) async fn read_user_data() -> Result<Zeroizing<Vec<u8>>, GuestError> {
-    let link = network::start_link().await?;
-    let lease = dhcp::acquire(&link.name, link.mac).await?;
-    tracing::info!("the VM's address is {}/{}", lease.address, lease.prefix);
-    network::configure_link(&link_config(&lease)).await?;
-    fs::write(RESOLVER_FILE, resolver_lines(&lease)).map_err(GuestError::file("write", RESOLVER_FILE))?;
-    let user_data = metadata::user_data(&format!("http://{METADATA_SERVICE}")).await?;
+    let service = format!("http://{METADATA_SERVICE}");
+    join_network(&service).await?;
+    let user_data = metadata::user_data(&service).await?;
     close_metadata().await?;
     Ok(user_data)
+}
+
+/// Joins the network by the instance's primary interface. A second one is the pod's, and the kernel may count it as the first:
+/// `service`, the metadata service's URL, says which is which, by either of them.
+///
+/// # Errors
+/// [`JoinError`].
+pub async fn join_network(service: &str) -> Result<(), JoinError> {
+    let devices = network::ethernet_devices().await?;
+    let [first, further @ ..] = devices.as_slice() else {
+        return Err(NetworkError::NoEthernet.into());
+    };
+    join_by(first).await?;
+    if further.is_empty() {
+        return Ok(());
+    }
+    let primary = metadata::primary_mac(service).await?;
+    if first.mac() == primary {
+        return Ok(());
+    }
+    let own = further.iter().find(|device| device.mac() == primary);
+    let own = own.ok_or(JoinError::NoPrimary)?;
+    tracing::info!("{} is not the primary interface: {} is", first.name(), own.name());
+    first.stop().await?;
+    join_by(own).await
+}
+
+async fn join_by(device: &EthernetDevice) -> Result<(), JoinError> {
+    device.start().await?;
+    let lease = dhcp::acquire(device.name(), device.mac()).await?;
+    tracing::info!("the VM's address is {}/{}", lease.address, lease.prefix);
+    device.configure(&link_config(&lease)).await?;
+    fs::write(RESOLVER_FILE, resolver_lines(&lease)).map_err(JoinError::Resolver)
+}
+
+/// The VM cannot join its network.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    /// A device cannot be used.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// It gets no address.
+    #[error("the VM gets no address")]
+    Dhcp(#[from] DhcpError),
+    /// What interface is whose cannot be had.
+    #[error("which of its interfaces is the VM's own is not known")]
+    Metadata(#[from] MetadataError),
+    /// The primary interface has no device here.
+    #[error("the VM has no device for its primary network interface")]
+    NoPrimary,
+    /// The network's resolvers cannot be written down.
+    #[error("cannot write {RESOLVER_FILE}")]
+    Resolver(#[source] std::io::Error),
 }
 
 /// Keeps everything in this network namespace from the metadata service.

@@ -14,17 +14,17 @@ use std::{
 };
 
 use peerpods_proto::{
-    agent::{CheckRequest, DestroySandboxRequest},
+    agent::{CheckRequest, DestroySandboxRequest, ListInterfacesRequest},
     agent_ttrpc::{AgentServiceClient, HealthClient},
     payload::{
-        BootPayload, ForwarderConfig, GuestSettings, InstanceMetadata, JoinSecret, PodNetwork,
+        BootPayload, ForwarderConfig, GuestSettings, InstanceMetadata, JoinSecret, PodNetwork, Route,
         ScratchEncryption, TunnelType,
     },
 };
 use peerpods_testkit::{
     ec2::{
-        METADATA_ADDRESS, Machine, MachineSettings, MetadataService, Processors, Subnet, SubnetSettings,
-        TIME_ADDRESS, TimeServer,
+        InterfaceFacts, METADATA_ADDRESS, Machine, MachineInterface, MachineSettings, MetadataService,
+        Processors, Subnet, SubnetSettings, TIME_ADDRESS, TimeServer,
     },
     namespaces::{in_namespaces, until},
 };
@@ -37,10 +37,7 @@ use ttrpc::{
 
 use crate::{WAIT_LIMIT, user_data::facts};
 
-const INSTANCE: Ipv4Addr = Ipv4Addr::new(10, 0, 7, 9);
 const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
-const MAC: &str = "02:00:00:00:00:07";
-const DEVICE: &str = "subnet0";
 /// More than the image has, as every root volume does.
 const VOLUME_BYTES: u64 = 3 << 30;
 /// Where scratch space begins: behind the image's partition. And where ext4 has its magic number.
@@ -55,6 +52,70 @@ const TIME_AHEAD: Duration = Duration::from_secs(100);
 const BOOT_LIMIT: Duration = Duration::from_secs(180);
 const KNOCK_INTERVAL: Duration = Duration::from_millis(100);
 const REQUEST_LIMIT: Duration = Duration::from_secs(30);
+
+/// A network interface of the instance.
+struct Interface {
+    device: &'static str,
+    mac: &'static str,
+    address: Ipv4Addr,
+}
+
+/// The primary one.
+const OWN: Interface = Interface {
+    device: "subnet0",
+    mac: "02:00:00:00:00:07",
+    address: Ipv4Addr::new(10, 0, 7, 9),
+};
+const SECOND: Interface = Interface {
+    device: "subnet1",
+    mac: "02:00:00:00:00:08",
+    address: Ipv4Addr::new(10, 0, 7, 10),
+};
+
+impl Interface {
+    fn subnet(&self, folder: &Path) -> Subnet {
+        let settings = SubnetSettings {
+            device: self.device,
+            instance: self.address,
+            mac: self.mac,
+            router: ROUTER,
+            prefix: 20,
+        };
+        Subnet::start(folder, settings).unwrap()
+    }
+
+    fn of_machine(&self) -> MachineInterface<'static> {
+        MachineInterface {
+            device: self.device,
+            mac: self.mac,
+        }
+    }
+
+    fn facts(&self) -> InterfaceFacts {
+        InterfaceFacts {
+            private_ip: self.address,
+            mac: self.mac.to_owned(),
+        }
+    }
+}
+
+/// Which interfaces an instance has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Interfaces {
+    One,
+    /// The second is for what the pod sends to the outside, and the kernel finds it first.
+    Two,
+}
+
+impl Interfaces {
+    /// As EC2 numbers them.
+    fn all(self) -> &'static [Interface] {
+        match self {
+            Self::One => &[OWN],
+            Self::Two => &[OWN, SECOND],
+        }
+    }
+}
 
 /// A disk, and what boots it.
 struct Image {
@@ -87,29 +148,21 @@ struct Booted {
     client: Client,
     machine: Machine,
     metadata: MetadataService,
-    _subnet: Subnet,
+    _subnets: Vec<Subnet>,
     _time: TimeServer,
 }
 
 impl Booted {
-    async fn start(image: &Image, folder: &Path) -> Self {
-        let subnet = SubnetSettings {
-            device: DEVICE,
-            instance: INSTANCE,
-            mac: MAC,
-            router: ROUTER,
-            prefix: 20,
-        };
-        let subnet = Subnet::start(folder, subnet).unwrap();
+    async fn start(image: &Image, interfaces: Interfaces, folder: &Path) -> Self {
+        let all = interfaces.all();
+        let subnets = all.iter().map(|interface| interface.subnet(folder)).collect();
         let identity = ClientIdentity::issue("web").unwrap();
         let secret = JoinSecret::new([7; 32]);
-        let metadata = MetadataService::start(
-            (METADATA_ADDRESS, 80).into(),
-            1,
-            facts(Some(payload(&identity, &secret))),
-        )
-        .unwrap();
+        let mut facts = facts(Some(payload(&identity, &secret, interfaces)));
+        facts.interfaces = all.iter().map(Interface::facts).collect();
+        let metadata = MetadataService::start((METADATA_ADDRESS, 80).into(), 1, facts).unwrap();
         let time = TimeServer::start((TIME_ADDRESS, 123).into(), TIME_AHEAD, |_| true).unwrap();
+        let found: Vec<_> = all.iter().rev().map(Interface::of_machine).collect();
         let started = Instant::now();
         let mut machine = Machine::start(MachineSettings {
             folder,
@@ -117,8 +170,7 @@ impl Booted {
             volume_bytes: VOLUME_BYTES,
             processors: image.processors,
             firmware: &image.firmware,
-            device: DEVICE,
-            mac: MAC,
+            interfaces: &found,
             instance_type: "m6a.large",
             memory_mib: 512,
             vcpus: 1,
@@ -135,7 +187,7 @@ impl Booted {
             client,
             machine,
             metadata,
-            _subnet: subnet,
+            _subnets: subnets,
             _time: time,
         }
     }
@@ -168,7 +220,7 @@ fn limit() -> context::Context {
     context::with_duration(REQUEST_LIMIT)
 }
 
-fn payload(identity: &ClientIdentity, join_secret: &JoinSecret) -> Vec<u8> {
+fn payload(identity: &ClientIdentity, join_secret: &JoinSecret, interfaces: Interfaces) -> Vec<u8> {
     let pod_network = PodNetwork {
         pod_ip: "10.244.0.9/24".parse().unwrap(),
         further_pod_ips: Vec::new(),
@@ -176,14 +228,20 @@ fn payload(identity: &ClientIdentity, join_secret: &JoinSecret) -> Vec<u8> {
         interface: "eth0".to_owned(),
         worker_node_ip: "10.0.0.1/20".parse().unwrap(),
         tunnel_type: TunnelType::Vxlan,
-        routes: Vec::new(),
+        routes: vec![Route {
+            dst: None,
+            gw: Some("10.244.0.1".parse().unwrap()),
+            dev: "eth0".to_owned(),
+            protocol: None,
+            scope: None,
+        }],
         neighbors: Vec::new(),
         mtu: 8951,
         index: 0,
         vxlan_port: 4789,
         vxlan_id: 555_000,
         dedicated: false,
-        external_net_via_pod_vm: false,
+        external_net_via_pod_vm: interfaces == Interfaces::Two,
     };
     let payload = BootPayload {
         forwarder: ForwarderConfig {
@@ -207,7 +265,7 @@ fn payload(identity: &ClientIdentity, join_secret: &JoinSecret) -> Vec<u8> {
 
 /// Meets the guest, once it is up, and opens an agent connection.
 async fn meet(machine: &mut Machine, identity: &ClientIdentity, secret: &JoinSecret) -> Client {
-    let address = SocketAddr::from((INSTANCE, AGENT_PORT));
+    let address = SocketAddr::from((OWN.address, AGENT_PORT));
     let deadline = Instant::now() + BOOT_LIMIT;
     let server_key = loop {
         let error = match join(address, identity, secret).await {
@@ -251,7 +309,7 @@ fn the_published_disk_boots_by_uefi_and_serves_its_pod() {
     };
     in_namespaces(|| async move {
         let folder = tempfile::tempdir().unwrap();
-        let booted = Booted::start(&image, folder.path()).await;
+        let booted = Booted::start(&image, Interfaces::One, folder.path()).await;
         let machine = &booted.machine;
         // The payload came by version 2, and nothing else was asked for.
         assert_eq!(
@@ -290,8 +348,35 @@ fn the_disk_for_arm_boots_by_uefi_and_its_agent_answers() {
     };
     in_namespaces(|| async move {
         let folder = tempfile::tempdir().unwrap();
-        let booted = Booted::start(&image, folder.path()).await;
+        let booted = Booted::start(&image, Interfaces::One, folder.path()).await;
         until_told(&booted.machine, "scratch space is on /dev/nvme0n1p2").await;
+        booted.delete_pod().await;
+    });
+}
+
+#[test]
+fn a_second_interface_is_the_pods_whichever_the_kernel_finds_first() {
+    let Some(image) = Image::of(Processors::Amd64) else {
+        return;
+    };
+    in_namespaces(|| async move {
+        let folder = tempfile::tempdir().unwrap();
+        // The worker met the guest at the primary interface's address, once the metadata service had said which that is.
+        let booted = Booted::start(&image, Interfaces::Two, folder.path()).await;
+        until_told(&booted.machine, "eth0 is not the primary interface: eth1 is").await;
+        until_told(&booted.machine, "the pod's address outside is 10.0.7.10/20").await;
+        // At the other one's is the pod, where nobody listens.
+        let other = SocketAddr::from((SECOND.address, AGENT_PORT));
+        let refused = tokio::net::TcpStream::connect(other).await.unwrap_err();
+        assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused, "{refused}");
+        // The pod is known by its own interface all the same.
+        let agent = AgentServiceClient::new(booted.client.clone());
+        let listed = agent
+            .list_interfaces(limit(), &ListInterfacesRequest::new())
+            .await;
+        let listed = listed.unwrap().Interfaces;
+        let listed: Vec<_> = listed.iter().map(|one| (one.name.as_str(), one.mtu)).collect();
+        assert_eq!(listed, [("eth0", 8951)]);
         booted.delete_pod().await;
     });
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 mod address;
 mod clock;
 mod disk;
+mod external;
 mod metadata_access;
 mod user_data;
 

@@ -23,7 +23,7 @@ use crate::user_data::facts;
 
 const IPV6: &str = "fd00:ec2::254";
 
-fn ip(arguments: &str) {
+pub(crate) fn ip(arguments: &str) {
     let status = Command::new("ip").args(arguments.split(' ')).status().unwrap();
     assert!(status.success(), "ip {arguments}");
 }
@@ -81,7 +81,7 @@ fn enter(namespace: &Path) {
 }
 
 /// What the service answers to a request for a token, in a network namespace.
-fn ask(namespace: &Path, address: &str) -> io::Result<String> {
+pub(crate) fn ask(namespace: &Path, address: &str) -> io::Result<String> {
     thread::scope(|scope| {
         let asked = scope.spawn(|| {
             enter(namespace);

@@ -7,9 +7,9 @@ use std::{
 };
 
 use flate2::{Compression, write::GzEncoder};
-use peerpods_guest::ec2::metadata::{MetadataError, user_data};
+use peerpods_guest::ec2::metadata::{MetadataError, primary_mac, user_data};
 use peerpods_testkit::{
-    ec2::{InstanceFacts, MetadataService},
+    ec2::{InstanceFacts, InterfaceFacts, MetadataService},
     http::{HttpAnswer, HttpServer},
 };
 
@@ -21,8 +21,10 @@ pub(crate) fn facts(user_data: Option<Vec<u8>>) -> InstanceFacts {
         account_id: "123456789012".to_owned(),
         region: "eu-central-1".to_owned(),
         availability_zone: "eu-central-1a".to_owned(),
-        private_ip: Ipv4Addr::new(10, 0, 7, 9),
-        mac: "02:00:00:00:00:07".to_owned(),
+        interfaces: vec![InterfaceFacts {
+            private_ip: Ipv4Addr::new(10, 0, 7, 9),
+            mac: "02:00:00:00:00:07".to_owned(),
+        }],
         user_data,
     }
 }
@@ -45,6 +47,15 @@ async fn it_is_fetched_with_a_token() {
         service.requests(),
         ["PUT /latest/api/token", "GET /latest/user-data"]
     );
+}
+
+#[tokio::test]
+async fn the_primary_interface_is_told() {
+    let service = service(None);
+    assert_eq!(primary_mac(&service.url()).await.unwrap(), [2, 0, 0, 0, 0, 7]);
+    let strange = HttpServer::start(|_| HttpAnswer::new(200, "eth0"));
+    let error = primary_mac(&strange.url()).await.unwrap_err();
+    assert!(matches!(error, MetadataError::InvalidMac(_)), "{error}");
 }
 
 #[tokio::test]

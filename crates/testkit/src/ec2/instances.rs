@@ -14,7 +14,8 @@ use std::{
 use base64::{Engine, prelude::BASE64_STANDARD};
 
 use super::{
-    ImageRegistry, InstanceFacts, Machine, MachineSettings, Processors, REGION, Subnet, SubnetSettings,
+    ImageRegistry, InstanceFacts, InterfaceFacts, Machine, MachineInterface, MachineSettings, Processors,
+    REGION, Subnet, SubnetSettings,
     account::Account,
     emulator::Request,
     metadata::Metadata,
@@ -48,8 +49,8 @@ enum Place {
     /// In this order they end.
     Running {
         machine: Machine,
-        _subnet: Subnet,
-        address: Ipv4Addr,
+        _subnets: Vec<Subnet>,
+        addresses: Vec<Ipv4Addr>,
         metadata: Arc<Metadata>,
     },
     Ended,
@@ -120,8 +121,8 @@ impl Instances {
     pub(super) fn metadata(&self, asking: IpAddr) -> Option<Arc<Metadata>> {
         self.places().values().find_map(|place| match place {
             Place::Running {
-                address, metadata, ..
-            } if *address == asking => Some(metadata.clone()),
+                addresses, metadata, ..
+            } if addresses.iter().any(|address| *address == asking) => Some(metadata.clone()),
             _ => None,
         })
     }
@@ -142,7 +143,6 @@ impl Instances {
             .account
             .ask(&[("Action", "DescribeInstances"), ("InstanceId.1", id)])?;
         let of = |name: &str| first(&view, name);
-        let address: Ipv4Addr = of("privateIpAddress")?.parse().map_err(io::Error::other)?;
         let facts = InstanceFacts {
             instance_id: id.to_owned(),
             image_id: of("imageId")?,
@@ -150,8 +150,7 @@ impl Instances {
             account_id: self.account.number().to_owned(),
             region: REGION.to_owned(),
             availability_zone: of("availabilityZone")?,
-            private_ip: address,
-            mac: of("macAddress")?,
+            interfaces: self.interfaces(&view)?,
             user_data: request
                 .parameter("UserData")
                 .map(|data| BASE64_STANDARD.decode(data))
@@ -160,42 +159,68 @@ impl Instances {
         };
         let (vcpus, memory_mib) = self.size(&facts.instance_type)?;
         let image = self.image(&facts.image_id)?;
-        let (folder, device) = (
-            self.files(id),
-            format!("ec2-{}", self.devices.fetch_add(1, Ordering::Relaxed)),
-        );
+        let folder = self.files(id);
         fs::create_dir_all(&folder)?;
-        let (router, prefix) = self.network(&of("subnetId")?)?;
-        let subnet = Subnet::start(
-            &folder,
-            SubnetSettings {
-                device: &device,
-                instance: address,
-                mac: &facts.mac,
-                router,
-                prefix,
-            },
-        )?;
+        let network = self.network(&of("subnetId")?)?;
+        let devices: Vec<String> = facts.interfaces.iter().map(|_| self.device()).collect();
+        let interfaces: Vec<_> = devices.iter().zip(&facts.interfaces).collect();
+        let subnets = interfaces
+            .iter()
+            .map(|(device, interface)| subnet(&folder, device, interface, network));
+        let subnets = subnets.collect::<io::Result<_>>()?;
         let asked = request.parameter(VOLUME_SIZE).and_then(|size| size.parse().ok());
         let volume_gib: u64 = asked.unwrap_or(0);
+        let interfaces: Vec<_> = interfaces
+            .into_iter()
+            .map(|(device, InterfaceFacts { mac, .. })| MachineInterface { device, mac })
+            .collect();
         let machine = Machine::start(MachineSettings {
             folder: &folder,
             image: &image,
             volume_bytes: fs::metadata(&image)?.len().max(volume_gib * GIB),
             processors: Processors::Amd64,
             firmware: &self.firmware,
-            device: &device,
-            mac: &facts.mac,
+            interfaces: &interfaces,
             instance_type: &facts.instance_type,
             memory_mib,
             vcpus,
         })?;
         Ok(Place::Running {
             machine,
-            _subnet: subnet,
-            address,
+            _subnets: subnets,
+            addresses: facts.interfaces.iter().map(|one| one.private_ip).collect(),
             metadata: Arc::new(Metadata::new(facts)),
         })
+    }
+
+    /// The interfaces of an instance that is shown so, in the order of their device numbers.
+    fn interfaces(&self, instance: &str) -> io::Result<Vec<InterfaceFacts>> {
+        let mut found = BTreeMap::new();
+        for id in values(instance, "networkInterfaceId") {
+            let asked = [
+                ("Action", "DescribeNetworkInterfaces"),
+                ("NetworkInterfaceId.1", &id),
+            ];
+            let shown = self.account.ask(&asked)?;
+            let interface = InterfaceFacts {
+                private_ip: first(&shown, "privateIpAddress")?
+                    .parse()
+                    .map_err(io::Error::other)?,
+                mac: first(&shown, "macAddress")?,
+            };
+            found.insert(number::<u32>(&first(&shown, "deviceIndex")?)?, interface);
+        }
+        if found.is_empty() {
+            return Err(io::Error::other(format!(
+                "it has no network interface: {instance}"
+            )));
+        }
+        Ok(found.into_values().collect())
+    }
+
+    /// The name of one more device.
+    fn device(&self) -> String {
+        format!("ec2-{}", self.devices.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Processors and memory of a type.
@@ -251,6 +276,23 @@ impl Instances {
     fn places(&self) -> MutexGuard<'_, BTreeMap<String, Place>> {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The subnet at one interface of an instance.
+fn subnet(
+    folder: &Path,
+    device: &str,
+    interface: &InterfaceFacts,
+    (router, prefix): (Ipv4Addr, u8),
+) -> io::Result<Subnet> {
+    let settings = SubnetSettings {
+        device,
+        instance: interface.private_ip,
+        mac: &interface.mac,
+        router,
+        prefix,
+    };
+    Subnet::start(folder, settings)
 }
 
 /// The first text of that name.

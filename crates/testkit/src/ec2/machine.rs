@@ -59,16 +59,36 @@ pub struct MachineSettings<'a> {
     pub processors: Processors,
     /// The folder of the UEFI firmware for them.
     pub firmware: &'a Path,
-    /// The tap device that its interface is at.
-    pub device: &'a str,
-    /// The hardware address of the interface.
-    pub mac: &'a str,
+    /// Its network interfaces, in the order in which the kernel finds them.
+    pub interfaces: &'a [MachineInterface<'a>],
     /// For example `m6a.large`.
     pub instance_type: &'a str,
     /// Its memory.
     pub memory_mib: u32,
     /// How many processors.
     pub vcpus: u32,
+}
+
+/// A network interface of a machine.
+#[derive(Clone, Copy, Debug)]
+pub struct MachineInterface<'a> {
+    /// The tap device that it is at.
+    pub device: &'a str,
+    /// Its hardware address.
+    pub mac: &'a str,
+}
+
+impl MachineInterface<'_> {
+    /// QEMU's arguments for it.
+    fn arguments(&self) -> [String; 4] {
+        let Self { device, mac } = self;
+        [
+            "-netdev".to_owned(),
+            format!("tap,id={device},ifname={device},script=no,downscript=no"),
+            "-device".to_owned(),
+            format!("virtio-net-pci,netdev={device},romfile=,mac={mac}"),
+        ]
+    }
 }
 
 /// A running machine; it ends when it is dropped.
@@ -120,16 +140,7 @@ impl Machine {
                 "-device",
                 "nvme,drive=root,serial=vol0123456789abcdef0,bootindex=0",
             ])
-            .arg("-netdev")
-            .arg(format!(
-                "tap,id=subnet,ifname={},script=no,downscript=no",
-                settings.device
-            ))
-            .arg("-device")
-            .arg(format!(
-                "virtio-net-pci,netdev=subnet,romfile=,mac={}",
-                settings.mac
-            ))
+            .args(settings.interfaces.iter().flat_map(MachineInterface::arguments))
             .args(["-device", "virtio-rng-pci"])
             .args(["-serial", &format!("file:{}", console.display())])
             .stdin(Stdio::null())

@@ -35,12 +35,26 @@ pub struct InstanceFacts {
     pub region: String,
     /// For example `eu-central-1a`.
     pub availability_zone: String,
-    /// The address in the subnet.
-    pub private_ip: Ipv4Addr,
-    /// The hardware address of the first interface.
-    pub mac: String,
+    /// Its network interfaces; the first is the primary one.
+    pub interfaces: Vec<InterfaceFacts>,
     /// What it was launched with, if anything.
     pub user_data: Option<Vec<u8>>,
+}
+
+/// What the service tells of a network interface.
+#[derive(Clone, Debug)]
+pub struct InterfaceFacts {
+    /// Its address in the subnet.
+    pub private_ip: Ipv4Addr,
+    /// Its hardware address.
+    pub mac: String,
+}
+
+impl InstanceFacts {
+    /// The interface that is the instance's from its launch to its end.
+    pub(super) fn primary(&self) -> &InterfaceFacts {
+        self.interfaces.first().expect("every instance has an interface")
+    }
 }
 
 /// A running service.
@@ -127,17 +141,37 @@ fn value(facts: &InstanceFacts, path: &str) -> Option<Vec<u8>> {
     if path == "/latest/dynamic/instance-identity/document" {
         return Some(identity_document(facts).into_bytes());
     }
-    let text = match path.strip_prefix("/latest/meta-data/")? {
+    let path = path.strip_prefix("/latest/meta-data/")?;
+    if let Some(path) = path.strip_prefix("network/interfaces/macs/") {
+        return of_interfaces(&facts.interfaces, path).map(String::into_bytes);
+    }
+    let text = match path {
         "instance-id" => facts.instance_id.clone(),
         "ami-id" => facts.image_id.clone(),
         "instance-type" => facts.instance_type.clone(),
-        "local-ipv4" => facts.private_ip.to_string(),
-        "mac" => facts.mac.clone(),
+        "local-ipv4" => facts.primary().private_ip.to_string(),
+        "mac" => facts.primary().mac.clone(),
         "placement/region" => facts.region.clone(),
         "placement/availability-zone" => facts.availability_zone.clone(),
         _ => return None,
     };
     Some(text.into_bytes())
+}
+
+/// What is told below `network/interfaces/macs/`: which interfaces there are, and of each a few things.
+fn of_interfaces(interfaces: &[InterfaceFacts], path: &str) -> Option<String> {
+    if path.is_empty() {
+        let lines: Vec<_> = interfaces.iter().map(|one| format!("{}/", one.mac)).collect();
+        return Some(lines.join("\n"));
+    }
+    let (mac, item) = path.split_once('/')?;
+    let number = interfaces.iter().position(|one| one.mac == mac)?;
+    match item {
+        "mac" => Some(mac.to_owned()),
+        "device-number" => Some(number.to_string()),
+        "local-ipv4s" => Some(interfaces[number].private_ip.to_string()),
+        _ => None,
+    }
 }
 
 fn identity_document(facts: &InstanceFacts) -> String {
@@ -148,7 +182,7 @@ fn identity_document(facts: &InstanceFacts) -> String {
         "imageId": facts.image_id,
         "instanceId": facts.instance_id,
         "instanceType": facts.instance_type,
-        "privateIp": facts.private_ip,
+        "privateIp": facts.primary().private_ip,
         "region": facts.region,
         "version": "2017-09-30",
     });

@@ -1,20 +1,17 @@
-//! The VM's end of the pod's tunnel, and the VM's own network.
+//! The VM's end of the pod's tunnel, and what its namespaces are kept from.
 
 use std::{net::IpAddr, os::fd::AsRawFd, path::Path};
 
 use peerpods_proto::payload::{IpNet, PodNetwork, Route};
 use rtnetlink::{
     LinkMacVlan,
-    packet_route::{
-        link::{LinkLayerType, MacVlanMode},
-        neighbour::NeighbourState,
-    },
+    packet_route::{link::MacVlanMode, neighbour::NeighbourState},
 };
-use serde::{Deserialize, Serialize};
 
 use super::{
     NetworkError, TUNNEL_NAME,
-    netlink::{Link, Netlink, device, read_link},
+    ethernet::{parse_mac, path_mtu},
+    netlink::{Link, Netlink, device},
 };
 
 /// What VXLAN adds to a packet over IPv4: Ethernet 14, IP 20, UDP 8, VXLAN 8 bytes.
@@ -26,23 +23,11 @@ const OVERHEAD_IPV6: u32 = 70;
 /// device that it makes in another namespace.
 const UNNAMED: &str = "pod0";
 
+/// The table of what a pod sends from its own addresses, where its way to the outside is the VM's.
+const TUNNEL_TABLE: u32 = 100;
+
 /// The loopback device, in every namespace.
 const LOOPBACK: &str = "lo";
-
-/// The VM's own address, as a local provider tells it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LinkConfig {
-    /// The address with its network's prefix length.
-    pub address: IpNet,
-    /// The way out, where there is one.
-    pub gateway: Option<IpAddr>,
-    /// The MTU of the path to the worker.
-    pub mtu: u32,
-    /// The device's MAC address, where it is not to keep that of the device: a copy of a saved VM has the saved one's.
-    #[serde(default)]
-    pub mac: Option<String>,
-}
 
 /// Starts the loopback device of this process's namespace.
 ///
@@ -52,35 +37,20 @@ pub async fn loopback_up() -> Result<(), NetworkError> {
     start_loopback(&Netlink::here()?).await
 }
 
-/// The VM's own device, started but without an address.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StartedLink {
-    /// Its name.
-    pub name: String,
-    /// Its hardware address.
-    pub mac: [u8; 6],
-}
-
-/// Starts the VM's first Ethernet device, for whoever asks the network for an address.
-///
-/// # Errors
-/// [`NetworkError::NoEthernet`] where there is none.
-pub async fn start_link() -> Result<StartedLink, NetworkError> {
-    let netlink = Netlink::here()?;
-    let Link { index, name, mac, .. } = first_ethernet(&netlink).await?;
-    let mac = <[u8; 6]>::try_from(mac).map_err(|mac| NetworkError::InvalidMac(format!("{mac:02x?}")))?;
-    netlink
-        .change(&name, "start the device", device(index).up())
-        .await?;
-    Ok(StartedLink { name, mac })
-}
-
 /// Keeps everything in this process's namespace from sending anything to `destination`.
 ///
 /// # Errors
 /// [`NetworkError`].
 pub async fn prohibit(destination: IpNet) -> Result<(), NetworkError> {
     Netlink::here()?.prohibit(destination).await
+}
+
+/// As [`prohibit`], in the namespace `netns`.
+///
+/// # Errors
+/// [`NetworkError`].
+pub async fn prohibit_inside(netns: &Path, destination: IpNet) -> Result<(), NetworkError> {
+    Netlink::inside(netns)?.prohibit(destination).await
 }
 
 /// Takes back what [`prohibit`] did.
@@ -102,30 +72,13 @@ pub async fn add_loopback_address(netns: &Path, address: IpNet) -> Result<(), Ne
     inside.add_address(&loopback, address).await
 }
 
-/// Gives the VM's first Ethernet device its address and starts it.
-///
-/// # Errors
-/// [`NetworkError::NoEthernet`] where there is none.
-pub async fn configure_link(config: &LinkConfig) -> Result<(), NetworkError> {
-    let netlink = Netlink::here()?;
-    let link = &first_ethernet(&netlink).await?;
-    let mut start = device(link.index).mtu(config.mtu).up();
-    if let Some(mac) = &config.mac {
-        start = start.address(parse_mac(mac)?);
-    }
-    netlink.change(&link.name, "start the device", start).await?;
-    netlink.add_address(link, config.address).await?;
-    netlink.add_route(link, Some(config.address), None).await?;
-    match config.gateway {
-        Some(gateway) => netlink.add_route(link, None, Some(gateway)).await,
-        None => Ok(()),
-    }
-}
-
 /// Makes the pod's interface in `netns`, at the end of a tunnel to the worker.
 ///
 /// A VXLAN device drops what carries its own MAC as source, and a bridge that sends a pod's packet back to it (a pod that
 /// meets itself behind a service) leaves the pod's MAC there. The pod's interface is therefore a MACVLAN on the tunnel.
+///
+/// Where the pod's way to the outside is the VM's ([`super::ExternalLink`]), its own default routes of IPv4 are for what it
+/// sends from its own addresses: what comes through the tunnel is answered through the tunnel.
 ///
 /// # Errors
 /// [`NetworkError`]; the VM is then of no use to its pod.
@@ -145,7 +98,7 @@ pub async fn attach(network: &PodNetwork, netns: &Path) -> Result<(), NetworkErr
     let start = device(tunnel.index).mtu(mtu).up();
     root.change(TUNNEL_NAME, "start the device", start).await?;
     let interface = LinkMacVlan::new(UNNAMED, tunnel.index, MacVlanMode::Bridge)
-        .address(parse_mac(&network.pod_hw_addr)?)
+        .address(parse_mac(&network.pod_hw_addr)?.to_vec())
         .mtu(mtu)
         .setns_by_fd(namespace.as_raw_fd());
     root.add(UNNAMED, "make the pod's device", interface.build())
@@ -184,7 +137,18 @@ async fn configure(pod: &Netlink, interface: &Link, network: &PodNetwork) -> Res
     let (links, gateways): (Vec<&Route>, Vec<&Route>) =
         network.routes.iter().partition(|route| route.gw.is_none());
     for route in links.into_iter().chain(gateways) {
-        pod.add_route(interface, route.dst, route.gw).await?;
+        let Route { dst, gw, .. } = route;
+        if !(network.external_net_via_pod_vm && is_default_ipv4(route)) {
+            pod.add_route(interface, *dst, *gw).await?;
+        }
+        if network.external_net_via_pod_vm && is_ipv4(route) {
+            pod.add_route_to(TUNNEL_TABLE, interface, *dst, *gw).await?;
+        }
+    }
+    for net in std::iter::once(&network.pod_ip).chain(&network.further_pod_ips) {
+        if let (true, IpAddr::V4(address)) = (network.external_net_via_pod_vm, net.address) {
+            pod.add_rule(address, TUNNEL_TABLE).await?;
+        }
     }
     Ok(())
 }
@@ -198,27 +162,6 @@ async fn start_loopback(netlink: &Netlink) -> Result<(), NetworkError> {
         .await
 }
 
-async fn first_ethernet(netlink: &Netlink) -> Result<Link, NetworkError> {
-    let links = netlink.links().await?;
-    let ethernet = links
-        .iter()
-        .filter(|link| link.header.link_layer_type == LinkLayerType::Ether)
-        .filter_map(read_link);
-    ethernet
-        .min_by_key(|link| link.index)
-        .ok_or(NetworkError::NoEthernet)
-}
-
-/// The MTU of the VM's way to the worker: that of its Ethernet devices.
-async fn path_mtu(netlink: &Netlink) -> Result<u32, NetworkError> {
-    let links = netlink.links().await?;
-    let ethernet = links
-        .iter()
-        .filter(|link| link.header.link_layer_type == LinkLayerType::Ether);
-    let mtus = ethernet.filter_map(read_link).map(|link| link.mtu);
-    mtus.min().ok_or(NetworkError::NoEthernet)
-}
-
 fn overhead(remote: IpAddr) -> u32 {
     if remote.is_ipv4() {
         OVERHEAD_IPV4
@@ -227,10 +170,11 @@ fn overhead(remote: IpAddr) -> u32 {
     }
 }
 
-fn parse_mac(text: &str) -> Result<Vec<u8>, NetworkError> {
-    let bytes: Result<Vec<u8>, _> = text.split(':').map(|byte| u8::from_str_radix(byte, 16)).collect();
-    match bytes {
-        Ok(bytes) if bytes.len() == 6 => Ok(bytes),
-        Ok(_) | Err(_) => Err(NetworkError::InvalidMac(text.to_owned())),
-    }
+fn is_ipv4(route: &Route) -> bool {
+    let address = route.dst.map(|net| net.address).or(route.gw);
+    address.is_none_or(|address| address.is_ipv4())
+}
+
+fn is_default_ipv4(route: &Route) -> bool {
+    is_ipv4(route) && route.dst.is_none_or(|net| net.prefix == 0)
 }

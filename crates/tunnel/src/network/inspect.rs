@@ -59,16 +59,44 @@ impl PodInterface {
             external_net_via_pod_vm: false,
         }
     }
+
+    /// Routes to these networks that take the pod's default route's way; none to a network that it has a route to already, or
+    /// of a family in which it has no default route and reaches nobody further away.
+    pub fn routes_to(&self, networks: &[IpNet]) -> Vec<Route> {
+        let way = |network: &IpNet| {
+            let is_way = |route: &&Route| {
+                let family = route.dst.map(|net| net.address).or(route.gw);
+                let is_ipv6 = family.is_some_and(|address| address.is_ipv6());
+                route.dst.is_none_or(|net| net.prefix == 0) && is_ipv6 == network.address.is_ipv6()
+            };
+            let default = self.routes.iter().find(is_way)?;
+            Some(Route {
+                dst: Some(*network),
+                protocol: Some("static".to_owned()),
+                ..default.clone()
+            })
+        };
+        let is_new = |network: &&IpNet| {
+            let of = |net: &IpNet| (net.network(), net.prefix);
+            let mut known = self.routes.iter().filter_map(|route| route.dst.as_ref());
+            !known.any(|net| of(net) == of(network))
+        };
+        networks.iter().filter(is_new).filter_map(way).collect()
+    }
 }
 
-/// Reads the pod's network namespace.
+/// Reads the pod's network namespace; in a VM what it has past its worker is left out.
 ///
 /// # Errors
 /// [`NetworkError::NoPodInterface`] where the CNI left no interface with an address.
 pub async fn inspect(netns: &Path) -> Result<PodInterface, NetworkError> {
     let netlink = Netlink::inside(netns)?;
-    let routes = routes(&netlink).await?;
-    let links: Vec<Link> = netlink.links().await?.iter().filter_map(read_link).collect();
+    let links = netlink.links().await?;
+    let mut links: Vec<Link> = links.iter().filter_map(read_link).collect();
+    let external = links.iter().position(|link| link.name == super::EXTERNAL_NAME);
+    let external = external.map(|position| links.remove(position).index);
+    let mut routes = routes(&netlink).await?;
+    routes.retain(|route| external.is_none() || device_of(route) != external);
     let default = routes
         .iter()
         .find(|route| destination(route).is_none())
@@ -137,7 +165,8 @@ async fn routes(netlink: &Netlink) -> Result<Vec<RouteMessage>, NetworkError> {
     Ok(found)
 }
 
-async fn addresses(netlink: &Netlink, index: u32) -> Result<Vec<IpNet>, NetworkError> {
+/// The addresses of a device that are more than link-local; IPv4 first.
+pub(super) async fn addresses(netlink: &Netlink, index: u32) -> Result<Vec<IpNet>, NetworkError> {
     let listed = netlink
         .handle()
         .address()

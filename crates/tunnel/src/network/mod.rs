@@ -12,6 +12,9 @@
 //! namespace and then moved: the UDP side stays where the device was made.
 
 mod error;
+mod ethernet;
+mod external;
+mod guard;
 mod guest;
 mod inspect;
 mod namespace;
@@ -20,14 +23,15 @@ mod unsafe_namespace;
 mod worker;
 
 pub use error::NetworkError;
-pub use guest::{
-    LinkConfig, StartedLink, add_loopback_address, attach, configure_link, loopback_up, permit, prohibit,
-    start_link,
-};
+pub use ethernet::{EthernetDevice, LinkConfig, configure_link, ethernet_devices, parse_mac, spare_ethernet};
+pub use external::ExternalLink;
+pub use guard::ExternalGuard;
+pub use guest::{add_loopback_address, attach, loopback_up, permit, prohibit, prohibit_inside};
 pub use inspect::{PodInterface, inspect, node_address};
-pub use namespace::create_namespace;
-pub(crate) use namespace::run_inside;
+pub use namespace::{create_namespace, run_inside};
 pub use worker::{WorkerTunnel, is_namespace};
 
 /// The name of the VXLAN device on either side, as with today's peer pods.
 const TUNNEL_NAME: &str = "vxlan1";
+/// The name of a pod's way to the outside past its worker.
+const EXTERNAL_NAME: &str = "external0";

@@ -11,7 +11,10 @@ use std::os::fd::AsFd;
 use super::{NetworkError, unsafe_namespace};
 
 /// Runs `work` on a thread of its own that has entered the namespace; the thread ends with it, so no other is affected.
-pub(crate) fn run_inside<T: Send>(path: &Path, work: impl FnOnce() -> T + Send) -> Result<T, NetworkError> {
+///
+/// # Errors
+/// [`NetworkError::Namespace`].
+pub fn run_inside<T: Send>(path: &Path, work: impl FnOnce() -> T + Send) -> Result<T, NetworkError> {
     let failed = |source| NetworkError::Namespace {
         path: path.to_owned(),
         source,

@@ -2,17 +2,21 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    os::fd::{AsRawFd, BorrowedFd},
     path::Path,
 };
 
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 use rtnetlink::{
     Error, Handle, LinkMessageBuilder, LinkUnspec, LinkVxlan, RouteMessageBuilder,
+    packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload},
     packet_route::{
-        AddressFamily,
+        AddressFamily, RouteNetlinkMessage,
         address::{AddressAttribute, AddressFlags},
         link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkMessage},
-        route::{RouteMessage, RouteScope, RouteType},
+        route::{RouteHeader, RouteMessage, RouteScope, RouteType},
+        rule::RuleAction,
+        tc::{TcAttribute, TcBpfFlags, TcFilterBpf, TcFilterBpfOption, TcHandle, TcMessage, TcOption},
     },
 };
 use rustix::io::Errno;
@@ -23,6 +27,9 @@ use peerpods_proto::payload::IpNet;
 
 /// The protocol field of a filter that takes every frame: ETH_P_ALL in network byte order.
 const ALL_PROTOCOLS: u16 = 0x0003_u16.to_be();
+
+/// Rules of this priority are asked after that of the local addresses, whose is 0, and before that of the main table.
+const RULE_PRIORITY: u32 = 100;
 
 /// Speaks to the kernel about one network namespace, whichever the caller's thread is in.
 pub(super) struct Netlink {
@@ -230,9 +237,44 @@ impl Netlink {
         add.execute().await.map_err(|error| request.failed(error))
     }
 
+    /// Takes all addresses of a device away.
+    pub(super) async fn remove_addresses(&self, link: &Link) -> Result<(), NetworkError> {
+        let request = Request {
+            action: "remove the addresses of",
+            subject: &link.name,
+        };
+        let listed = self
+            .handle
+            .address()
+            .get()
+            .set_link_index_filter(link.index)
+            .execute();
+        let listed: Vec<_> = listed
+            .try_collect()
+            .await
+            .map_err(|error| request.failed(error))?;
+        for address in listed {
+            let removed = self.handle.address().del(address).execute().await;
+            removed.map_err(|error| request.failed(error))?;
+        }
+        Ok(())
+    }
+
     /// Adds a route, or replaces the one to the same destination.
     pub(super) async fn add_route(
         &self,
+        link: &Link,
+        destination: Option<IpNet>,
+        gateway: Option<IpAddr>,
+    ) -> Result<(), NetworkError> {
+        let main = RouteHeader::RT_TABLE_MAIN.into();
+        self.add_route_to(main, link, destination, gateway).await
+    }
+
+    /// As [`Netlink::add_route`], in the table of this number.
+    pub(super) async fn add_route_to(
+        &self,
+        table: u32,
         link: &Link,
         destination: Option<IpNet>,
         gateway: Option<IpAddr>,
@@ -244,7 +286,9 @@ impl Netlink {
             subject: &subject,
         };
         let mixed = || NetworkError::MixedFamilies(format!("the route {subject}"));
-        let mut builder = RouteMessageBuilder::<IpAddr>::new().output_interface(link.index);
+        let mut builder = RouteMessageBuilder::<IpAddr>::new()
+            .table_id(table)
+            .output_interface(link.index);
         if let Some(net) = destination.or_else(|| gateway.map(everything_of)) {
             builder = builder
                 .destination_prefix(net.network(), net.prefix)
@@ -256,6 +300,19 @@ impl Netlink {
         };
         let add = self.handle.route().add(builder.build()).replace();
         add.execute().await.map_err(|error| request.failed(error))
+    }
+
+    /// Has what is sent from `source` go by the routes of this table, before the main one is asked.
+    pub(super) async fn add_rule(&self, source: Ipv4Addr, table: u32) -> Result<(), NetworkError> {
+        let subject = format!("of what comes from {source}");
+        let request = Request {
+            action: "add the rule",
+            subject: &subject,
+        };
+        let rule = self.handle.rule().add().v4().source_prefix(source, 32);
+        let rule = rule.table_id(table).priority(RULE_PRIORITY);
+        let added = rule.action(RuleAction::ToTable).execute().await;
+        ignore(&[Errno::EXIST], added.map_err(|error| request.failed(error)))
     }
 
     /// Makes whatever is sent to a destination fail at once.
@@ -310,6 +367,65 @@ impl Netlink {
             .redirect(to.index);
         let filter = filter.map_err(|error| request.failed(error))?;
         filter.execute().await.map_err(|error| request.failed(error))
+    }
+
+    /// Has a loaded program decide on every packet that a device receives and sends. It stays as long as the device does.
+    pub(super) async fn filter(
+        &self,
+        link: &Link,
+        program: BorrowedFd<'_>,
+        name: &str,
+    ) -> Result<(), NetworkError> {
+        let index = i32::try_from(link.index).expect("the kernel's device numbers are positive ints");
+        let descriptor = u32::try_from(program.as_raw_fd()).expect("an open descriptor is not negative");
+        let mut discipline = TcMessage::with_index(index);
+        discipline.header.parent = TcHandle::CLSACT;
+        discipline.header.handle.major = TcHandle::CLSACT.major;
+        discipline.attributes = vec![TcAttribute::Kind("clsact".to_owned())];
+        let discipline = RouteNetlinkMessage::NewQueueDiscipline(discipline);
+        self.make(discipline, "prepare filters of", &link.name).await?;
+        for hook in [TcHandle::MIN_INGRESS, TcHandle::MIN_EGRESS] {
+            let mut filter = TcMessage::with_index(index);
+            filter.header.parent = TcHandle {
+                major: TcHandle::CLSACT.major,
+                minor: hook,
+            };
+            filter.header.info = u32::from(ALL_PROTOCOLS);
+            filter.attributes = vec![
+                TcAttribute::Kind(TcFilterBpf::KIND.to_owned()),
+                TcAttribute::Options(vec![
+                    TcOption::Bpf(TcFilterBpfOption::ProgFd(descriptor)),
+                    TcOption::Bpf(TcFilterBpfOption::ProgName(name.to_owned())),
+                    TcOption::Bpf(TcFilterBpfOption::Flags(TcBpfFlags::DirectAction)),
+                ]),
+            ];
+            let filter = RouteNetlinkMessage::NewTrafficFilter(filter);
+            self.make(filter, "filter the packets of", &link.name).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes something for which there is no request of its own.
+    async fn make(
+        &self,
+        message: RouteNetlinkMessage,
+        action: &'static str,
+        subject: &str,
+    ) -> Result<(), NetworkError> {
+        let request = Request { action, subject };
+        let mut message = NetlinkMessage::from(message);
+        message.header.flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
+        let mut handle = self.handle.clone();
+        let mut answers = handle.request(message).map_err(|error| request.failed(error))?;
+        while let Some(answer) = answers.next().await {
+            match answer.payload {
+                NetlinkPayload::Error(error) if error.code.is_some() => {
+                    return Err(request.failed(Error::NetlinkError(error)));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Ends the redirection of what arrives at a device.

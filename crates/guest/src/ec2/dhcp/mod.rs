@@ -6,13 +6,15 @@
 
 mod message;
 
-use std::{io, net::Ipv4Addr, os::fd::OwnedFd, time::Duration};
+use std::{io, net::Ipv4Addr, os::fd::OwnedFd, path::Path, time::Duration};
 
+use peerpods_tunnel::network::{self, NetworkError};
 use ring::rand::{SecureRandom, SystemRandom};
 use rustix::net::{AddressFamily, Protocol, RecvFlags, SocketFlags, SocketType, recv, socket_with};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     net::UdpSocket,
+    runtime::Handle,
     time::{Instant, timeout, timeout_at},
 };
 
@@ -49,6 +51,9 @@ pub enum DhcpError {
         #[source]
         source: io::Error,
     },
+    /// The device's namespace cannot be entered.
+    #[error(transparent)]
+    Namespace(#[from] NetworkError),
     /// There is no randomness for a transaction's number.
     #[error("there is no randomness for DHCP")]
     Randomness,
@@ -62,23 +67,33 @@ pub enum DhcpError {
     },
 }
 
-/// Gets an address for a device that is up and has none.
+/// Gets an address for a device that is up and has none, in a namespace where no other has one either.
 ///
 /// # Errors
 /// [`DhcpError`], after a minute at the latest.
 pub async fn acquire(device: &str, mac: [u8; 6]) -> Result<Lease, DhcpError> {
+    Exchange::open(device, transaction(mac)?)?.lease().await
+}
+
+/// As [`acquire`], in the network namespace `netns`: sockets belong to that in which they are made.
+///
+/// # Errors
+/// [`DhcpError`], after a minute at the latest.
+pub async fn acquire_inside(netns: &Path, device: &str, mac: [u8; 6]) -> Result<Lease, DhcpError> {
+    let (runtime, transaction) = (Handle::current(), transaction(mac)?);
+    let opened = network::run_inside(netns, || {
+        let _entered = runtime.enter();
+        Exchange::open(device, transaction)
+    });
+    opened??.lease().await
+}
+
+fn transaction(mac: [u8; 6]) -> Result<Transaction, DhcpError> {
     let mut number = [0; 4];
     SystemRandom::new()
         .fill(&mut number)
         .map_err(|_| DhcpError::Randomness)?;
-    let mut exchange = Exchange::open(device, Transaction::new(u32::from_ne_bytes(number), mac))?;
-    let ended = timeout(LIMIT, exchange.run()).await;
-    ended.unwrap_or_else(|_| {
-        Err(DhcpError::NoLease {
-            device: device.to_owned(),
-            seen: exchange.seen,
-        })
-    })
+    Ok(Transaction::new(u32::from_ne_bytes(number), mac))
 }
 
 /// One client's conversation with whatever servers there are.
@@ -125,6 +140,17 @@ impl Exchange {
             receiver,
             seen: "nothing".to_owned(),
         })
+    }
+
+    /// What a server gives, in time.
+    async fn lease(mut self) -> Result<Lease, DhcpError> {
+        match timeout(LIMIT, self.run()).await {
+            Ok(ended) => ended,
+            Err(_) => Err(DhcpError::NoLease {
+                device: self.device,
+                seen: self.seen,
+            }),
+        }
     }
 
     /// Goes on until a server has acknowledged.

@@ -1,7 +1,10 @@
 //! A pod's packets travel between its namespace on the node and the one in its VM.
 #![allow(clippy::unwrap_used)]
 
+mod external;
+#[path = "../lab/mod.rs"]
 mod lab;
+mod unsafe_packet;
 
 use std::{
     io::{Read, Write},
