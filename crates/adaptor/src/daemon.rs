@@ -19,6 +19,7 @@ use ttrpc::asynchronous::Server;
 
 use crate::{
     credentials::{Credentials, CredentialsService},
+    external_network::ExternalNetwork,
     host::{GuestDefaults, Node, PodDirectories, end_orphans},
     journal::Journal,
     kubernetes::{Access, Cluster},
@@ -115,6 +116,15 @@ async fn run(settings: Settings) -> Result<Journal, Fatal> {
         host_paths: settings.host_paths,
         log_level: settings.log_level,
     };
+    let external_network = ExternalNetwork::choose(
+        settings.cloud_provider,
+        settings.external_network_via_podvm,
+        settings.pod_subnet_cidrs.clone(),
+    );
+    let external_network = external_network.map_err(|error| Fatal::Settings {
+        action: "use the settings",
+        cause: error.to_string(),
+    })?;
     let directories = PodDirectories::new(settings.pods_dir.clone(), for_shims);
     let directories = directories.map_err(Fatal::of("use the settings"))?;
     let journal = Journal::open(&settings.journal_dir).map_err(Fatal::of("open the journal"))?;
@@ -173,6 +183,7 @@ async fn run(settings: Settings) -> Result<Journal, Fatal> {
             node: settings.node_name.clone(),
             address: settings.node_address,
             vxlan_port: settings.vxlan_port,
+            external_network,
         }),
     };
     let credentials = CredentialsService {

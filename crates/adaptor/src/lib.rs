@@ -10,6 +10,7 @@
 mod agent;
 mod credentials;
 mod daemon;
+mod external_network;
 mod host;
 mod journal;
 mod kubernetes;

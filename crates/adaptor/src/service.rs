@@ -22,6 +22,7 @@ use ttrpc::{Code, asynchronous::TtrpcContext, get_status};
 
 use crate::{
     agent::new_join_secret,
+    external_network::ExternalNetwork,
     host::PodDirectories,
     request::{CreateVm, InvalidRequest, sandbox_id},
     sandbox::{self, Plan, Reason, Record, Sandboxes, State, TableError, attempt_now},
@@ -41,6 +42,7 @@ pub(crate) struct Identity {
     /// The node's address for tunnels; found by the default route where it is not set.
     pub(crate) address: Option<IpNet>,
     pub(crate) vxlan_port: u16,
+    pub(crate) external_network: ExternalNetwork,
 }
 
 /// The service; a clone is the same.
@@ -141,6 +143,8 @@ impl Service {
             Some(address) => address,
             None => network::node_address().await?,
         };
+        let mut network = interface.to_pod_network(node, vni, self.identity.vxlan_port, 0);
+        self.identity.external_network.apply(&interface, &mut network);
         Ok(Plan {
             cluster: self.identity.cluster.clone(),
             node: self.identity.node.clone(),
@@ -152,7 +156,7 @@ impl Service {
             },
             shape: request.shape,
             netns: request.netns,
-            network: interface.to_pod_network(node, vni, self.identity.vxlan_port, 0),
+            network,
             identity: ClientIdentity::issue(request.sandbox.as_str())?,
             join_secret: new_join_secret().ok_or(ServiceError::NoRandomness)?,
             sandbox: request.sandbox,

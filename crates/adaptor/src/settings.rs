@@ -7,7 +7,7 @@ use std::{
 };
 
 use clap::{
-    Parser, ValueEnum,
+    ArgAction, Parser, ValueEnum,
     builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
 };
 use peerpods_proto::{
@@ -18,7 +18,11 @@ use peerpods_provider::AddressPool;
 use peerpods_provider_qemu::Accelerator;
 use peerpods_tunnel::channel::AGENT_PORT;
 
-use crate::{credentials::ImagePullSecrets, peer_pods::PeerPodObjects};
+use crate::{
+    credentials::ImagePullSecrets,
+    external_network::{Networks, networks, switch},
+    peer_pods::PeerPodObjects,
+};
 
 /// The node daemon of peer pods: gives every pod of runtime class kata-remote a virtual machine of its own.
 ///
@@ -78,6 +82,21 @@ pub(crate) struct Settings {
     /// Whether containers reach the metadata service of the EC2 instance that they are in, and so the credentials of its role.
     #[arg(long, env = "INSTANCE_METADATA", default_value = "refuse", value_parser = instance_metadata())]
     pub(crate) instance_metadata: InstanceMetadata,
+    /// Whether what pods send to the outside of the cluster leaves by a second network interface of their VMs, and not by this
+    /// node: true or false. With provider aws.
+    #[arg(
+        long,
+        env = "EXTERNAL_NETWORK_VIA_PODVM",
+        value_name = "SWITCH",
+        default_value = "false",
+        action = ArgAction::Set,
+        value_parser = switch
+    )]
+    pub(crate) external_network_via_podvm: bool,
+    /// With it: networks that pods reach by this node all the same, separated by commas. Those of the cluster's pods and
+    /// services, where the CNI gives pods no routes to them.
+    #[arg(long, env = "POD_SUBNET_CIDRS", value_name = "NETWORKS", default_value = "", value_parser = networks)]
+    pub(crate) pod_subnet_cidrs: Networks,
     /// What becomes of hostPath volumes, whose files are on this node and not in the VM.
     #[arg(long, env = "HOST_PATHS", default_value = "copy", value_parser = host_paths())]
     pub(crate) host_paths: HostPaths,

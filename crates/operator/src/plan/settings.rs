@@ -1,6 +1,6 @@
 //! Whether the settings and credentials can be used.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, net::IpAddr};
 
 use peerpods_api::{UnknownLogLevel, VmLimit, names};
 
@@ -91,7 +91,7 @@ struct Form {
 }
 
 const PORT: &str = "a port between 1 and 65535";
-const FORMS: [Form; 6] = [
+const FORMS: [Form; 8] = [
     Form {
         key: "VXLAN_PORT",
         wanted: PORT,
@@ -116,6 +116,21 @@ const FORMS: [Form; 6] = [
         key: "INSTANCE_METADATA",
         wanted: "refuse or allow",
         is: |value| matches!(value, "refuse" | "allow"),
+    },
+    Form {
+        key: "EXTERNAL_NETWORK_VIA_PODVM",
+        wanted: "true or false",
+        is: |value| {
+            matches!(
+                value.to_ascii_lowercase().as_str(),
+                "true" | "t" | "1" | "false" | "f" | "0"
+            )
+        },
+    },
+    Form {
+        key: "POD_SUBNET_CIDRS",
+        wanted: "networks such as 10.244.0.0/16, separated by commas",
+        is: are_networks,
     },
     Form {
         key: names::LIMIT_SETTING,
@@ -219,6 +234,19 @@ fn is_duration(value: &str) -> bool {
     let (number, unit) =
         value.split_at(value.len() - value.chars().rev().take_while(char::is_ascii_alphabetic).count());
     matches!(unit, "" | "s" | "m" | "h") && number.parse::<u32>().is_ok_and(|number| number > 0)
+}
+
+fn are_networks(value: &str) -> bool {
+    let is_network = |text: &str| {
+        let (address, prefix) = text.split_once('/')?;
+        let longest = match address.parse().ok()? {
+            IpAddr::V4(_) => 32,
+            IpAddr::V6(_) => 128,
+        };
+        Some((1..=longest).contains(&prefix.parse::<u8>().ok()?))
+    };
+    let mut parts = value.split(',').map(str::trim).filter(|part| !part.is_empty());
+    parts.all(|part| is_network(part).unwrap_or(false))
 }
 
 fn is_limit(value: &str) -> bool {

@@ -48,6 +48,20 @@ fn what_is_missing_is_named() {
     world.set("CLOUD_PROVIDER", "qemu");
     world.set("VXLAN_PORT", "0");
     says(&mut world, "KeyInvalid", "VXLAN_PORT in peer-pods-cm is \"0\"");
+    world.set("VXLAN_PORT", "4789");
+    world.set("POD_SUBNET_CIDRS", "10.244.0.0/16, web");
+    says(
+        &mut world,
+        "KeyInvalid",
+        "POD_SUBNET_CIDRS in peer-pods-cm is \"10.244.0.0/16, web\": it must be networks such as",
+    );
+    world.set("POD_SUBNET_CIDRS", "10.244.0.0/16, fd00:96::/112,");
+    world.set("EXTERNAL_NETWORK_VIA_PODVM", "perhaps");
+    says(
+        &mut world,
+        "KeyInvalid",
+        "EXTERNAL_NETWORK_VIA_PODVM in peer-pods-cm is \"perhaps\": it must be true or false",
+    );
     world.observed.settings = None;
     says(
         &mut world,
