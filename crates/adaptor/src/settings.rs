@@ -10,6 +10,7 @@ use clap::{
     ArgAction, Parser, ValueEnum,
     builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
 };
+use peerpods_api::names::node_folders;
 use peerpods_proto::{
     payload::{InstanceMetadata, IpNet, ScratchEncryption},
     shim_settings::{HostPaths, LogLevel},
@@ -55,7 +56,7 @@ pub(crate) struct Settings {
     #[arg(long, env = "PODS_DIR", default_value = "/run/peerpod/pods")]
     pub(crate) pods_dir: PathBuf,
     /// Where the journal is kept: on a disk, so that nothing is lost when the node restarts.
-    #[arg(long, env = "JOURNAL_DIR", default_value = "/var/lib/cloud-api-adaptor")]
+    #[arg(long, env = "JOURNAL_DIR", default_value = node_folders::JOURNAL)]
     pub(crate) journal_dir: PathBuf,
     /// The UDP port of pod tunnels, from this node to the VMs.
     #[arg(long, env = "VXLAN_PORT", default_value_t = 4789)]
@@ -332,7 +333,7 @@ pub(crate) struct QemuArguments {
     #[arg(
         long = "qemu-scratch-dir",
         env = "QEMU_SCRATCH_DIR",
-        default_value = "/var/lib/cloud-api-adaptor/scratch"
+        default_value = node_folders::SCRATCH
     )]
     pub(crate) scratch_dir: PathBuf,
     /// Whether VMs of the default size go on from one that has booted and was saved, instead of booting each.
@@ -342,7 +343,7 @@ pub(crate) struct QemuArguments {
     #[arg(
         long = "qemu-template-dir",
         env = "QEMU_TEMPLATE_DIR",
-        default_value = "/var/lib/cloud-api-adaptor/templates"
+        default_value = node_folders::TEMPLATES
     )]
     pub(crate) template_dir: PathBuf,
     /// The QEMU program.

@@ -76,6 +76,18 @@ pub mod annotations {
     pub const DEFAULT_GPUS: &str = "io.katacontainers.config.hypervisor.default_gpus";
 }
 
+/// Folders of the adaptor on its node, unless its settings say otherwise.
+pub mod node_folders {
+    /// Its journal, and the folders below.
+    pub const JOURNAL: &str = "/var/lib/cloud-api-adaptor";
+
+    /// Scratch disks of QEMU's VMs, which are files without names.
+    pub const SCRATCH: &str = "/var/lib/cloud-api-adaptor/scratch";
+
+    /// What QEMU's VMs are resumed from: some hundred MiB, which an adaptor makes anew where they are missing.
+    pub const TEMPLATES: &str = "/var/lib/cloud-api-adaptor/templates";
+}
+
 /// Finalizers.
 pub mod finalizers {
     /// On a PeerPod, until the provider confirmed that its VM is gone.

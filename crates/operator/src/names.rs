@@ -38,8 +38,6 @@ pub const ANY_WORKER: &str = "node.kubernetes.io/worker";
 
 /// The adaptor's DaemonSet, as today's.
 pub const ADAPTOR: &str = "peerpodconfig-ctrl-caa-daemon";
-/// Where the adaptor has its journal on the node, as today's chart has it.
-pub const ADAPTOR_JOURNAL: &str = "/var/lib/cloud-api-adaptor";
 /// The DaemonSet that installs the runtime on nodes.
 pub const NODE_INSTALL: &str = "peerpods-node-install";
 /// The DaemonSet that removes it.

@@ -1,13 +1,13 @@
 //! The node daemon.
 
-use peerpods_api::names;
+use peerpods_api::names::{self, node_folders};
 use serde_json::json;
 
 use super::selector;
 use crate::{
     installation::Installation,
     managed::{Kind, ManagedObject, revision},
-    names::{ADAPTOR, ADAPTOR_JOURNAL, SETTINGS_REVISION},
+    names::{ADAPTOR, SETTINGS_REVISION},
     observed::{Component, Observed},
 };
 
@@ -43,7 +43,7 @@ pub fn adaptor(installation: &Installation, observed: &Observed, log_level: &str
         "volumeMounts": [
             {"name": "run", "mountPath": "/run/peerpod", "mountPropagation": "Bidirectional"},
             {"name": "namespaces", "mountPath": "/run/netns", "mountPropagation": "HostToContainer"},
-            {"name": "journal", "mountPath": ADAPTOR_JOURNAL},
+            {"name": "journal", "mountPath": node_folders::JOURNAL},
             {"name": "registries", "mountPath": "/root/containers", "readOnly": true},
         ],
     });
@@ -70,7 +70,7 @@ pub fn adaptor(installation: &Installation, observed: &Observed, log_level: &str
                 "volumes": [
                     host_path("run", "/run/peerpod"),
                     host_path("namespaces", "/run/netns"),
-                    host_path("journal", ADAPTOR_JOURNAL),
+                    host_path("journal", node_folders::JOURNAL),
                     // Credentials for the images of all pods, in auth.json.
                     {"name": "registries", "secret": {"secretName": REGISTRIES_SECRET, "optional": true}},
                 ],

@@ -1,37 +1,47 @@
-//! What adaptors leave on a node: the folder of their journal.
+//! What adaptors leave on a node: their journal, and what VMs under QEMU were resumed from.
 
 use std::{
     fs::{self, File, TryLockError},
-    path::Path,
+    path::{Path, PathBuf},
     thread::sleep,
     time::{Duration, Instant},
 };
 
+use peerpods_api::names::node_folders;
+
 use super::NodeRoot;
-use crate::names::ADAPTOR_JOURNAL;
 
 /// How long an adaptor may take to end that is on its way: its pod has half a minute from when its DaemonSet lets it go.
 const END_LIMIT: Duration = Duration::from_secs(60);
 /// How often it is looked for.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Takes the folder away if nothing is in it once no adaptor works there. An adaptor that ends with nothing to remember empties
-/// it before it lets go of its lock; whatever stays may stand for VMs, and is not ours to forget.
-pub(super) fn remove_empty(node: &NodeRoot) {
-    let folder = node.at(ADAPTOR_JOURNAL);
+/// Takes all of it away if there is no journal once no adaptor works there. An adaptor that ends with nothing to remember
+/// removes its journal before it lets go of its lock; one that stays may stand for VMs, and is not ours to forget.
+pub(super) fn remove_left(node: &NodeRoot) {
+    let folder = node.at(node_folders::JOURNAL);
     let start = Instant::now();
-    while is_used(&folder) && start.elapsed() < END_LIMIT {
+    while files(&folder).any(is_locked) && start.elapsed() < END_LIMIT {
         sleep(LOOK_INTERVAL);
     }
-    node.remove_empty_folders(&[Path::new(ADAPTOR_JOURNAL)]);
+    if files(&folder).next().is_some() {
+        tracing::info!(folder = %folder.display(), "stays: an adaptor remembers something there");
+        return;
+    }
+    if let Err(error) = fs::remove_dir_all(node.at(node_folders::TEMPLATES)) {
+        tracing::debug!(%error, "there are no templates to remove");
+    }
+    node.remove_empty_folders(&[node_folders::SCRATCH, node_folders::JOURNAL].map(Path::new));
 }
 
-/// Whether a process has a file there locked.
-fn is_used(folder: &Path) -> bool {
+/// The files that are in a folder itself.
+fn files(folder: &Path) -> impl Iterator<Item = PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut files = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()));
-    files.any(|entry| {
-        let file = File::open(entry.path());
-        file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
-    })
+    let files = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()));
+    files.map(|entry| entry.path())
+}
+
+fn is_locked(file: PathBuf) -> bool {
+    let file = File::open(file);
+    file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }

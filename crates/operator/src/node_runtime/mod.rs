@@ -85,7 +85,7 @@ fn remove_shim(node: &NodeRoot) -> Result<(), NodeRuntimeError> {
         Path::new("/opt/peerpods"),
         Path::new("/var/lib/peerpods"),
     ]);
-    journal::remove_empty(node);
+    journal::remove_left(node);
     Ok(())
 }
 

@@ -2,11 +2,12 @@
 
 use std::{cell::RefCell, env, fs, path::PathBuf, process::Command, time::Duration};
 
+use peerpods_api::names::node_folders;
+
 use super::{
     Extent, NodeRoot, NodeRuntimeError, RESTART_DUE, RestartWay, SHIM, Work, configuration::ContainerRuntime,
     perform, perform_with, restart::Restart,
 };
-use crate::names::ADAPTOR_JOURNAL;
 
 /// A node, and whether its container runtime starts with what it is told.
 struct TestNode {
@@ -177,29 +178,32 @@ fn the_shim_alone_comes_and_goes_without_a_restart() {
 }
 
 #[test]
-fn the_adaptors_folder_goes_when_it_is_empty() {
+fn the_adaptors_folder_goes_when_it_remembers_nothing() {
     let node = TestNode::with_file(MAIN, OLD);
     node.perform(Work::Install).unwrap();
-    fs::create_dir_all(node.at(ADAPTOR_JOURNAL)).unwrap();
+    fs::create_dir_all(node.at(node_folders::SCRATCH)).unwrap();
+    node.write(&format!("{}/0123/memory", node_folders::TEMPLATES), "a VM");
     node.perform(Work::Remove).unwrap();
-    assert!(!node.at(ADAPTOR_JOURNAL).exists());
+    assert!(!node.at(node_folders::JOURNAL).exists());
 }
 
 #[test]
 fn what_an_adaptor_remembers_stays() {
     let node = TestNode::with_file(MAIN, OLD);
-    let journal = format!("{ADAPTOR_JOURNAL}/sandboxes.redb");
+    let journal = format!("{}/sandboxes.redb", node_folders::JOURNAL);
     node.write(&journal, "a VM");
+    let template = format!("{}/0123/memory", node_folders::TEMPLATES);
+    node.write(&template, "another");
     node.perform(Work::Install).unwrap();
     node.perform(Work::Remove).unwrap();
-    assert_eq!(node.read(&journal), "a VM");
+    assert_eq!([node.read(&journal), node.read(&template)], ["a VM", "another"]);
 }
 
 #[test]
 fn an_adaptor_that_ends_is_waited_for() {
     let node = TestNode::with_file(MAIN, OLD);
     node.perform(Work::Install).unwrap();
-    let journal = format!("{ADAPTOR_JOURNAL}/sandboxes.redb");
+    let journal = format!("{}/sandboxes.redb", node_folders::JOURNAL);
     node.write(&journal, "");
     let held = fs::File::open(node.at(&journal)).unwrap();
     held.try_lock().unwrap();
@@ -214,7 +218,7 @@ fn an_adaptor_that_ends_is_waited_for() {
     });
     node.perform(Work::Remove).unwrap();
     adaptor.join().unwrap();
-    assert!(!node.at(ADAPTOR_JOURNAL).exists());
+    assert!(!node.at(node_folders::JOURNAL).exists());
 }
 
 #[test]

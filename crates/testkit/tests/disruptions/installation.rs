@@ -179,4 +179,10 @@ fn removed_it_leaves_the_cluster_and_the_node_as_they_were() {
         }
     });
     assert_eq!(node(&bed), bare_node);
+    // The bed's second adaptor, which nobody removed, has a folder of its own below.
+    let left = bed.enter(&["ls", "/var/lib/cloud-api-adaptor"]).stdout;
+    assert!(
+        !left.contains("sandboxes.redb") && !left.contains("templates"),
+        "{left}"
+    );
 }
