@@ -1,5 +1,5 @@
 //! What the adaptor tells a shim by files in the pod directory: what the administrator decided about pods and only a shim
-//! can do, and that the VM has ended.
+//! can do, that the VM will end, and that it has.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,6 +8,10 @@ pub const SHIM_SETTINGS_FILE: &str = "shim.json";
 
 /// The file that appears in the pod directory when the VM has ended by itself; its text is the reason.
 pub const ENDED_FILE: &str = "ended";
+
+/// The file that appears in the pod directory when the provider has announced that it takes the VM back; its text is what was
+/// announced. The VM's end may show in a lost connection before it shows in [`ENDED_FILE`].
+pub const ANNOUNCED_FILE: &str = "announced";
 
 /// The settings' content. Fields that a version does not know are left alone, and missing ones have their defaults.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,13 +1,18 @@
 //! The pod's virtual machine: how it comes up, how its life is watched, how it ends.
 
 use std::{
-    path::Path,
+    fs,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use containerd_shim_protos::events::task::TaskOOM;
-use peerpods_proto::{agent::CreateSandboxRequest, oci::Spec, shim_settings::HostPaths};
+use peerpods_proto::{
+    agent::CreateSandboxRequest,
+    oci::Spec,
+    shim_settings::{ANNOUNCED_FILE, HostPaths},
+};
 use tokio::{
     sync::{mpsc::UnboundedReceiver, watch},
     time::{MissedTickBehavior, interval, sleep},
@@ -71,7 +76,7 @@ async fn follow(
 
 /// Tells both runtimes that a container ran out of memory; that they may be told twice does no harm.
 pub(crate) fn announce_out_of_memory(publisher: &Publisher, container_id: String, bundle_file: &Path) {
-    if let Err(error) = std::fs::write(bundle_file, "") {
+    if let Err(error) = fs::write(bundle_file, "") {
         tracing::debug!(%error, "out-of-memory mark not written");
     }
     publisher.publish(TaskOOM {
@@ -92,6 +97,14 @@ pub(crate) async fn gone(liveness: &mut watch::Receiver<Liveness>) -> String {
     }
 }
 
+/// What shows that the machine is lost, after what was announced of its end, if anything was.
+fn explained(announcement: &Path, loss: String) -> String {
+    match fs::read_to_string(announcement) {
+        Ok(words) => format!("{words}; {loss}"),
+        Err(_) => loss,
+    }
+}
+
 /// A running sandbox.
 pub(crate) struct Sandbox {
     id: String,
@@ -101,6 +114,8 @@ pub(crate) struct Sandbox {
     pub(crate) files: Arc<Files>,
     pub(crate) host_paths: HostPaths,
     pub(crate) limits: PodLimits,
+    /// What was announced of the machine's end is here, once it was.
+    announcement: PathBuf,
     liveness: watch::Sender<Liveness>,
 }
 
@@ -188,6 +203,7 @@ impl Sandbox {
             files,
             host_paths: settings.host_paths,
             limits,
+            announcement: directory.join(ANNOUNCED_FILE),
             agent,
             hypervisor,
             timeline,
@@ -248,6 +264,7 @@ impl Sandbox {
                 reason = sandbox.check_health() => reason,
                 reason = sandbox.report_out_of_memory(publisher, &file, is_of_pod) => reason,
             };
+            let reason = explained(&sandbox.announcement, reason);
             tracing::error!(reason, "the pod's virtual machine is lost");
             sandbox.liveness.send_replace(Liveness::Gone(reason));
             // Whatever is left of it must not go on without an owner.

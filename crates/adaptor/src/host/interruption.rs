@@ -1,12 +1,17 @@
 //! What a pod is told when its VM is about to be taken back.
 
-use std::{convert::Infallible, future::pending};
+use std::{convert::Infallible, future::pending, sync::OnceLock};
 
 use peerpods_error::{chain, shorten};
 use peerpods_provider::Instance;
 
 use super::Node;
-use crate::{kubernetes::Warning, peer_pods::ObjectKey, retry::Pauses, sandbox::Plan};
+use crate::{
+    kubernetes::Warning,
+    peer_pods::ObjectKey,
+    retry::Pauses,
+    sandbox::{Plan, Reason},
+};
 
 /// By this word programs know the event.
 const REASON: &str = "SpotInterruption";
@@ -15,14 +20,37 @@ const WORDS_LIMIT: usize = 200;
 /// With the pauses between them half a minute, of the two that there are.
 const ATTEMPTS: usize = 8;
 
+/// The provider's words for taking a VM back, once it has announced that.
+#[derive(Debug, Default)]
+pub(super) struct Announcement(OnceLock<String>);
+
+impl Announcement {
+    /// The reason for the VM's end, with what was announced of it.
+    pub(super) fn explain(self, reason: Reason) -> Reason {
+        match (reason, self.0.into_inner()) {
+            (Reason::Ended(cause), Some(words)) => Reason::Ended(format!("{words}; {cause}")),
+            (Reason::NotBooted(cause), Some(words)) => Reason::NotBooted(format!("{words}; {cause}")),
+            (reason, _) => reason,
+        }
+    }
+}
+
 impl Node {
-    /// Waits until the provider announces that it takes the VM back, and tells the pod, for as long as the VM lives.
-    pub(super) async fn pass_interruption_on(&self, plan: &Plan, instance: &Instance) -> Infallible {
+    /// Waits until the provider announces that it takes the VM back, keeps that, and tells the pod; for as long as the VM lives.
+    pub(super) async fn pass_interruption_on(
+        &self,
+        plan: &Plan,
+        instance: &Instance,
+        announcement: &Announcement,
+    ) -> Infallible {
         let words = self.provider.interruption(&instance.id).await;
         let words = shorten(&words, WORDS_LIMIT);
         tracing::warn!(instance = %instance.id, "{words}");
+        // A provider that is asked again says the same.
+        let words = announcement.0.get_or_init(|| words);
+        self.directories.tell_announcement(&plan.sandbox, words);
         if self.cluster.is_configured() {
-            self.tell_pod(plan, instance, &words).await;
+            self.tell_pod(plan, instance, words).await;
         }
         pending().await
     }

@@ -19,6 +19,7 @@ use peerpods_tunnel::{
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
+use self::interruption::Announcement;
 pub(crate) use self::orphans::end_orphans;
 pub(crate) use self::pod_directory::PodDirectories;
 use crate::{
@@ -121,13 +122,7 @@ impl Effects for Node {
             .attach()
             .await
             .map_err(|error| Reason::NotConnected(chain(&error)))?;
-        let credentials = Credentials {
-            identity: &plan.identity,
-            join_secret: &plan.join_secret,
-        };
-        let (port, limit) = (self.guest.agent_port, self.limits.boot);
-        let met = agent::await_join(self.provider.as_ref(), instance, port, credentials, limit);
-        let server_key = met.await?;
+        let server_key = self.meet(plan, instance).await?;
         self.directories.mark(&plan.sandbox, "agent-answers");
         Ok(server_key)
     }
@@ -147,10 +142,7 @@ impl Effects for Node {
         self.directories.mark(&plan.sandbox, "vm-ready");
         self.show(plan, Shown::Ready(instance.clone()));
         reachable();
-        let reason = tokio::select! {
-            reason = agent::await_death(self.provider.as_ref(), instance) => reason,
-            never = self.pass_interruption_on(plan, instance) => match never {},
-        };
+        let reason = self.watch(plan, instance).await;
         // Shims are told before what they hold of the VM is taken away.
         self.directories.tell_end(&plan.sandbox, &reason.to_string());
         reason
@@ -180,6 +172,34 @@ impl Node {
         if let Some(peer_pods) = &self.peer_pods {
             peer_pods.show(plan, shown);
         }
+    }
+
+    /// Waits for the agent of a VM that boots.
+    async fn meet(&self, plan: &Plan, instance: &Instance) -> Result<ServerKeyPin, Reason> {
+        let credentials = Credentials {
+            identity: &plan.identity,
+            join_secret: &plan.join_secret,
+        };
+        let (port, limit) = (self.guest.agent_port, self.limits.boot);
+        let announcement = Announcement::default();
+        let met = tokio::select! {
+            // Of an end at the same moment it is the cause.
+            biased;
+            never = self.pass_interruption_on(plan, instance, &announcement) => match never {},
+            met = agent::await_join(self.provider.as_ref(), instance, port, credentials, limit) => met,
+        };
+        met.map_err(|reason| announcement.explain(reason))
+    }
+
+    /// Waits for the end of a VM that serves.
+    async fn watch(&self, plan: &Plan, instance: &Instance) -> Reason {
+        let announcement = Announcement::default();
+        let reason = tokio::select! {
+            biased;
+            never = self.pass_interruption_on(plan, instance, &announcement) => match never {},
+            reason = agent::await_death(self.provider.as_ref(), instance) => reason,
+        };
+        announcement.explain(reason)
     }
 
     /// Tunnel up, connection file written, socket for stock shims open.

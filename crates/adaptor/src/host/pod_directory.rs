@@ -8,7 +8,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use peerpods_proto::shim_settings::{ENDED_FILE, SHIM_SETTINGS_FILE, ShimSettings};
+use peerpods_proto::shim_settings::{ANNOUNCED_FILE, ENDED_FILE, SHIM_SETTINGS_FILE, ShimSettings};
 use peerpods_tunnel::channel::CONNECTION_FILE;
 
 use crate::sandbox::SandboxId;
@@ -74,6 +74,13 @@ impl PodDirectories {
     pub(crate) fn tell_end(&self, sandbox: &SandboxId, reason: &str) {
         if let Err(error) = put(&self.path(sandbox), ENDED_FILE, reason.as_bytes()) {
             tracing::debug!(%sandbox, %error, "the shim is not told of the VM's end");
+        }
+    }
+
+    /// Tells the sandbox's shim what was announced of its VM's end, which it may see sooner than anybody here.
+    pub(crate) fn tell_announcement(&self, sandbox: &SandboxId, words: &str) {
+        if let Err(error) = put(&self.path(sandbox), ANNOUNCED_FILE, words.as_bytes()) {
+            tracing::debug!(%sandbox, %error, "the shim is not told of the announcement");
         }
     }
 

@@ -214,6 +214,8 @@ impl Pool {
         Some(tokio::select! {
             reason = silence => reason,
             reason = agent::await_death(self.provider.as_ref(), &warm.instance) => reason.to_string(),
+            // No pod is to begin on it.
+            words = self.provider.interruption(&warm.instance.id) => words,
         })
     }
 

@@ -360,6 +360,18 @@ fn a_vm_that_dies_while_it_waits_is_replaced() {
 }
 
 #[test]
+fn a_vm_that_the_provider_takes_back_while_it_waits_is_ended_and_replaced() {
+    let (folder, cloud) = (tempfile::tempdir().unwrap(), Cloud::new());
+    let run = Run::new(folder.path(), &cloud, 1);
+    run.until_full(1);
+    let taken = run.waiting();
+    let id = taken.first().unwrap();
+    cloud.provider.interrupt(id, "The cloud needs it back");
+    run.until(|| run.waiting().is_disjoint(&taken) && run.waiting().len() == 1);
+    assert_eq!(cloud.living(), run.waiting());
+}
+
+#[test]
 fn with_another_image_all_are_replaced() {
     let (folder, cloud) = (tempfile::tempdir().unwrap(), Cloud::new());
     let run = Run::new(folder.path(), &cloud, 2);

@@ -5,8 +5,8 @@ use std::{path::PathBuf, time::Duration};
 use peerpods_testkit::{ApiServer, wait_for};
 use serde_json::{Value, json};
 
-use super::super::tests::Lab;
-use crate::kubernetes::Access;
+use super::{super::tests::Lab, Announcement};
+use crate::{kubernetes::Access, sandbox::Reason};
 
 /// What an administrator applies.
 const MANIFESTS: &str = include_str!("../../../../../deploy/manifests/peerpods.yaml");
@@ -55,8 +55,9 @@ async fn a_pod_is_told_once_that_its_vm_is_taken_back() {
             Err(described)
         });
     });
+    let announcement = Announcement::default();
     tokio::select! {
-        never = lab.node.pass_interruption_on(&lab.plan, &instance) => match never {},
+        never = lab.node.pass_interruption_on(&lab.plan, &instance, &announcement) => match never {},
         shown = shown => shown.unwrap(),
     }
     // As after a restart of the adaptor.
@@ -91,4 +92,21 @@ async fn an_api_server_that_is_away_is_given_up_on() {
         "{:?}",
         start.elapsed()
     );
+}
+
+#[tokio::test]
+async fn the_end_of_a_vm_that_was_taken_back_has_the_providers_words() {
+    let lab = Lab::with(Access::None);
+    lab.provider.answer_on_loopback();
+    let instance = lab.launch().await.unwrap();
+    lab.provider.interrupt(&instance.id, "The cloud needs it back");
+    lab.provider.kill(&instance.id);
+    let words = "The cloud needs it back; the instance was killed from outside";
+    let ended = lab.node.watch(&lab.plan, &instance).await;
+    assert_eq!(ended, Reason::Ended(words.to_owned()));
+    let told = lab.node.directories.path(&lab.plan.sandbox).join("announced");
+    assert_eq!(std::fs::read_to_string(told).unwrap(), "The cloud needs it back");
+    // Before its guest answers as well.
+    let not_booted = lab.node.meet(&lab.plan, &instance).await.unwrap_err();
+    assert_eq!(not_booted, Reason::NotBooted(words.to_owned()));
 }
