@@ -5,12 +5,17 @@
 //!   the address that EC2 shows, and finds its user data at the metadata service.
 //! - *Ends*: a machine that powers off is a terminated instance, and a terminated instance has no machine.
 //! - *Consoles* are those of the machines.
+//! - *The worker* is the machine that this runs on: metadata of its own tell it its region, subnet and security group.
+//! - *Time* is this machine's, served where EC2 has its time server.
 //!
-//! Instances are reached in the network namespace that this process is in. What there is, `GET /account` tells.
+//! Instances are reached in the network namespace that this process is in. Beside what clients of EC2 ask there are controls
+//! for tests and for whoever tries something (`cloud/controls.rs`).
+
+mod controls;
 
 use std::{
     io,
-    net::TcpListener,
+    net::{IpAddr, Ipv4Addr, TcpListener},
     path::PathBuf,
     sync::{Arc, OnceLock},
     thread,
@@ -21,19 +26,21 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 
 use super::{
-    Emulator, ImageRegistry, METADATA_ADDRESS, REGION,
+    Emulator, ImageRegistry, METADATA_ADDRESS, REGION, TIME_ADDRESS, TimeServer,
     account::Account,
     emulator::{Change, Request},
+    faults::Faults,
     instances::Instances,
+    metadata::Metadata,
     subnet::ip,
+    worker,
     xml::values,
 };
 use crate::http::{HttpAnswer, HttpReply, HttpRequest, HttpServer};
 
 /// How often is looked whether a machine has powered off.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
-/// What tests and the test bed ask for what there is.
-const ACCOUNT_PATH: &str = "/account";
+const TIME_PORT: u16 = 123;
 
 /// What a cloud is made of.
 #[derive(Clone, Debug)]
@@ -50,6 +57,7 @@ pub struct Cloud {
     emulator: Emulator,
     instances: Arc<Instances>,
     account: Account,
+    faults: Arc<Faults>,
 }
 
 impl Cloud {
@@ -58,16 +66,16 @@ impl Cloud {
     /// # Errors
     /// The listener is of no use.
     pub fn serve(listener: TcpListener, settings: CloudSettings) -> io::Result<HttpServer> {
-        let cloud = OnceLock::new();
+        let (cloud, address) = (OnceLock::new(), listener.local_addr()?.ip());
         HttpServer::on(listener, move |request| {
-            match cloud.get_or_init(|| Self::start(&settings)) {
-                Some(cloud) => cloud.answer(request),
+            match cloud.get_or_init(|| Self::start(&settings, address)) {
+                Some(cloud) => cloud.control(request).unwrap_or_else(|| cloud.answer(request)),
                 None => HttpAnswer::new(503, "moto is not installed where this emulator looks for it"),
             }
         })
     }
 
-    fn start(settings: &CloudSettings) -> Option<Arc<Self>> {
+    fn start(settings: &CloudSettings, address: IpAddr) -> Option<Arc<Self>> {
         let images = Arc::new(ImageRegistry::start()?);
         let account = images.account();
         let instances = Arc::new(Instances::new(
@@ -80,7 +88,10 @@ impl Cloud {
             images,
             instances: instances.clone(),
             account,
+            faults: Arc::default(),
         });
+        let faults = cloud.faults.clone();
+        cloud.emulator.set_faults(move |request| faults.strike(request));
         let observing = Arc::downgrade(&cloud);
         cloud.emulator.observe(move |change| match change {
             Change::Launched(ids, request) => {
@@ -91,7 +102,9 @@ impl Cloud {
             }
             Change::Ends(id) => instances.end(id),
         });
-        serve_metadata(&cloud.instances).expect("the metadata service has its address and port");
+        let worker = worker::metadata(&cloud.account, address).expect("moto's accounts have a network");
+        serve_metadata(&cloud.instances, worker).expect("the metadata service has its address and port");
+        serve_time().expect("the time server has its address and port");
         let watching = cloud.clone();
         thread::spawn(move || watching.watch());
         Some(cloud)
@@ -100,29 +113,27 @@ impl Cloud {
     fn run(&self, id: &str, request: &Request) {
         if let Err(error) = self.instances.start(id, request) {
             eprintln!("{id} does not start: {error}");
-            self.instances.end(id);
-            self.emulator.terminate(id);
+            self.end(id);
         }
+    }
+
+    /// Ends an instance as its machine's end does.
+    fn end(&self, id: &str) {
+        self.instances.end(id);
+        self.emulator.terminate(id);
     }
 
     /// Tells EC2 of machines that powered off.
     fn watch(&self) {
         loop {
             for id in self.instances.powered_off() {
-                self.instances.end(&id);
-                self.emulator.terminate(&id);
+                self.end(&id);
             }
             thread::sleep(LOOK_INTERVAL);
         }
     }
 
     fn answer(&self, http: &HttpRequest) -> HttpAnswer {
-        if http.target == ACCOUNT_PATH {
-            return match self.account() {
-                Ok(account) => HttpAnswer::new(200, format!("{account:#}\n")),
-                Err(error) => HttpAnswer::new(500, error.to_string()),
-            };
-        }
         let request = Request::parse(&http.body);
         if request.action == "GetConsoleOutput" {
             return HttpAnswer::Reply(self.console(&request));
@@ -173,26 +184,35 @@ impl Cloud {
     }
 }
 
-/// Serves what instances are told of themselves, each by its address. Packets of the answers pass one host: no router
-/// forwards them, so that only the instance itself gets a token.
-fn serve_metadata(instances: &Arc<Instances>) -> io::Result<()> {
-    ip(&[
-        "address",
-        "replace",
-        &format!("{METADATA_ADDRESS}/32"),
-        "dev",
-        "lo",
-    ])?;
+/// Serves what instances are told of themselves, each by its address, and what `worker` is told, which asks from here. Packets
+/// of the answers pass one host: no router forwards them, so that only the instance itself gets a token.
+fn serve_metadata(instances: &Arc<Instances>, worker: Metadata) -> io::Result<()> {
+    own(METADATA_ADDRESS)?;
     let listener = TcpListener::bind((METADATA_ADDRESS, 80))?;
     // Accepted connections inherit it.
     listener.set_ttl(1)?;
     let instances = instances.clone();
     HttpServer::on(listener, move |request| {
         let asking = request.peer.map(|peer| peer.ip());
+        // The kernel asks an address of its own from that address.
+        if asking == Some(METADATA_ADDRESS.into()) {
+            return worker.answer(request);
+        }
         match asking.and_then(|address| instances.metadata(address)) {
             Some(metadata) => metadata.answer(request),
             None => HttpAnswer::new(404, "no instance has your address"),
         }
     })
     .map(drop)
+}
+
+/// Serves this machine's time, where every instance looks for it.
+fn serve_time() -> io::Result<()> {
+    own(TIME_ADDRESS)?;
+    TimeServer::start((TIME_ADDRESS, TIME_PORT).into(), Duration::ZERO, |_| true).map(drop)
+}
+
+/// Gives an address to this machine.
+fn own(address: Ipv4Addr) -> io::Result<()> {
+    ip(&["address", "replace", &format!("{address}/32"), "dev", "lo"])
 }

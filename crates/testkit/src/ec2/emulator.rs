@@ -89,6 +89,12 @@ impl Request {
         self.parameters.get(name).map(String::as_str)
     }
 
+    /// Where a launch is to be, where it says so.
+    pub fn subnet(&self) -> Option<&str> {
+        let of_interface = self.parameter("NetworkInterface.1.SubnetId");
+        self.parameter("SubnetId").or(of_interface)
+    }
+
     /// The pairs below `prefix`, for example of the tags of a specification, by name.
     pub fn tags(&self, prefix: &str) -> BTreeMap<String, String> {
         let numbers = 1..;
@@ -292,6 +298,11 @@ impl Emulator {
         assert_eq!(reply.status, 200, "EC2 ends what it has");
     }
 
+    /// Whether it was bought as one that can be taken back.
+    pub(super) fn is_spot(&self, id: &str) -> bool {
+        self.shared.state().spot.has(id)
+    }
+
     /// Takes a spot instance back: EC2 says so from now on, and two minutes later, for which a test need not wait, ends it.
     pub fn interrupt(&self, id: &str) {
         self.shared.state().spot.interrupt(id);
@@ -374,12 +385,8 @@ impl Shared {
 
     fn run_instances(&self, http: &HttpRequest, request: &Request) -> HttpReply {
         let _launching = self.launching.lock().unwrap_or_else(PoisonError::into_inner);
-        let of = |name: &str| request.parameter(name).unwrap_or_default().to_owned();
-        let place = (of("SubnetId"), of("NetworkInterface.1.SubnetId"));
-        let key = (
-            of("ClientToken"),
-            if place.0.is_empty() { place.1 } else { place.0 },
-        );
+        let token = request.parameter("ClientToken").unwrap_or_default().to_owned();
+        let key = (token, request.subnet().unwrap_or_default().to_owned());
         let known = self.state().launches.get(&key).cloned();
         if let Some(known) = known.filter(|_| !key.0.is_empty()) {
             return if known.parameters != request.parameters {

@@ -42,8 +42,8 @@ struct Shared {
 
 struct State {
     faults: Faults,
-    /// Region and name.
-    names: BTreeSet<(String, String)>,
+    /// What is registered, by region and name; none while it is made.
+    names: BTreeMap<(String, String), Option<String>>,
     registrations: Vec<Request>,
     /// Snapshots that are sealed.
     completed: BTreeSet<String>,
@@ -59,7 +59,7 @@ impl ImageRegistry {
             moto: Moto::start()?,
             state: Mutex::new(State {
                 faults: Box::new(|_| None),
-                names: BTreeSet::new(),
+                names: BTreeMap::new(),
                 registrations: Vec::new(),
                 completed: BTreeSet::new(),
                 blocks: 0,
@@ -75,7 +75,8 @@ impl ImageRegistry {
     pub(super) fn concerns(http: &HttpRequest) -> bool {
         // Requests of EC2 have no path, those of EBS have.
         let action = Request::parse(&http.body).action;
-        http.target != "/" || MAKERS.contains(&action.as_str()) || action == "DescribeSnapshots"
+        let others = ["DescribeSnapshots", "DeregisterImage"];
+        http.target != "/" || [MAKERS, others].concat().contains(&action.as_str())
     }
 
     /// What a client gets for its request.
@@ -134,6 +135,7 @@ impl Shared {
         let request = Request::parse(&http.body);
         HttpAnswer::Reply(match request.action.as_str() {
             "DescribeSnapshots" => self.describe_snapshots(http, &request),
+            "DeregisterImage" => self.deregister_image(http, &request),
             action if MAKERS.contains(&action) => self.make_image(http, request),
             _ => self.forward(http),
         })
@@ -151,21 +153,33 @@ impl Shared {
         reply
     }
 
+    /// Another image may have its name then.
+    fn deregister_image(&self, http: &HttpRequest, request: &Request) -> HttpReply {
+        let reply = self.forward(http);
+        if let (200, Some(id)) = (reply.status, request.parameter("ImageId")) {
+            self.state().names.retain(|_, image| image.as_deref() != Some(id));
+        }
+        reply
+    }
+
     fn make_image(&self, http: &HttpRequest, request: Request) -> HttpReply {
         let name = request.parameter("Name").unwrap_or_default().to_owned();
+        let place = (region(http), name);
         let tags = request.tags(TAGS);
         let snapshot = request.parameter(SNAPSHOT).map(str::to_owned);
         {
             let mut state = self.state();
             state.registrations.push(request);
-            if !state.names.insert((region(http), name)) {
+            if state.names.contains_key(&place) {
                 return refusal(400, "InvalidAMIName.Duplicate");
             }
+            state.names.insert(place.clone(), None);
         }
         let reply = self.forward(http);
         let ids = values(&String::from_utf8_lossy(&reply.body), "imageId");
         if let (200, Some(id)) = (reply.status, ids.first()) {
             let mut state = self.state();
+            state.names.insert(place, Some(id.clone()));
             state
                 .snapshots
                 .extend(snapshot.map(|snapshot| (id.clone(), snapshot)));

@@ -20,7 +20,7 @@ use super::{
     emulator::Request,
     metadata::Metadata,
     snapshot,
-    xml::{number, values},
+    xml::{first, number, values},
 };
 
 const GIB: u64 = 1 << 30;
@@ -293,10 +293,4 @@ fn subnet(
         prefix,
     };
     Subnet::start(folder, settings)
-}
-
-/// The first text of that name.
-fn first(xml: &str, name: &str) -> io::Result<String> {
-    let found = values(xml, name).into_iter().next();
-    found.ok_or_else(|| io::Error::other(format!("there is no {name} in what EC2 shows: {xml}")))
 }

@@ -1,6 +1,7 @@
 //! The instance metadata service of one instance, version 2 only, as an instance launched with `HttpTokens=required` has it.
 
 use std::{
+    collections::BTreeMap,
     io,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     sync::{Arc, Mutex, PoisonError},
@@ -9,7 +10,7 @@ use std::{
 
 use serde_json::json;
 
-use crate::http::{HttpAnswer, HttpRequest, HttpServer};
+use crate::http::{HttpAnswer, HttpReply, HttpRequest, HttpServer};
 
 /// Where every instance finds the service.
 pub const METADATA_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
@@ -97,13 +98,21 @@ impl MetadataService {
 /// What one instance is told of itself.
 pub(super) struct Metadata {
     facts: InstanceFacts,
+    /// By path below `/latest/meta-data/`.
+    more: BTreeMap<String, String>,
     tokens: Tokens,
 }
 
 impl Metadata {
     pub(super) fn new(facts: InstanceFacts) -> Self {
+        Self::with(facts, BTreeMap::new())
+    }
+
+    /// Tells `more`, by path below `/latest/meta-data/`.
+    pub(super) fn with(facts: InstanceFacts, more: BTreeMap<String, String>) -> Self {
         Self {
             facts,
+            more,
             tokens: Tokens::default(),
         }
     }
@@ -114,16 +123,21 @@ impl Metadata {
             // A reverse proxy that an attacker talks through adds this header.
             ("PUT", TOKEN_PATH) if request.header("x-forwarded-for").is_some() => status(403),
             ("PUT", TOKEN_PATH) => match lifetime(request) {
-                Some(lifetime) => HttpAnswer::new(200, self.tokens.issue(lifetime)),
+                Some(lifetime) => self.tokens.issue(lifetime),
                 None => status(400),
             },
             ("GET", _) if !self.tokens.is_valid(request.header(TOKEN_HEADER)) => status(401),
-            ("GET", path) => match value(&self.facts, path) {
+            ("GET", path) => match value(&self.facts, path).or_else(|| self.more(path)) {
                 Some(value) => HttpAnswer::new(200, value),
                 None => status(404),
             },
             _ => status(405),
         }
+    }
+
+    fn more(&self, path: &str) -> Option<Vec<u8>> {
+        let value = self.more.get(path.strip_prefix("/latest/meta-data/")?)?;
+        Some(value.clone().into_bytes())
     }
 }
 
@@ -194,12 +208,16 @@ fn identity_document(facts: &InstanceFacts) -> String {
 struct Tokens(Mutex<Vec<(String, Instant)>>);
 
 impl Tokens {
-    /// They are numbered: nobody here guesses.
-    fn issue(&self, lifetime: Duration) -> String {
+    /// They are numbered: nobody here guesses. AWS's clients insist on being told the lifetime that they have asked for.
+    fn issue(&self, lifetime: Duration) -> HttpAnswer {
         let mut issued = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let token = format!("AQAEATESTTOKEN-{:08}==", issued.len());
         issued.push((token.clone(), Instant::now() + lifetime));
-        token
+        HttpAnswer::Reply(HttpReply {
+            status: 200,
+            headers: vec![(LIFETIME_HEADER.to_owned(), lifetime.as_secs().to_string())],
+            body: token.into_bytes(),
+        })
     }
 
     fn is_valid(&self, token: Option<&str>) -> bool {

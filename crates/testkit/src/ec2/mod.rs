@@ -5,6 +5,7 @@ mod account;
 mod addresses;
 mod cloud;
 mod emulator;
+mod faults;
 mod images;
 mod instances;
 mod limits;
@@ -15,6 +16,7 @@ mod snapshot;
 mod spot;
 mod subnet;
 mod time;
+mod worker;
 mod xml;
 
 pub use cloud::{Cloud, CloudSettings};

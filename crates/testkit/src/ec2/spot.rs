@@ -24,6 +24,11 @@ impl SpotRequests {
         }
     }
 
+    /// Whether this instance is one.
+    pub(super) fn has(&self, instance: &str) -> bool {
+        self.codes.contains_key(instance)
+    }
+
     pub(super) fn interrupt(&mut self, id: &str) {
         let code = self.codes.get_mut(id);
         *code.unwrap_or_else(|| panic!("{id} is no spot instance")) = TAKEN_BACK;

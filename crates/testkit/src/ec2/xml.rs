@@ -16,6 +16,15 @@ pub(super) fn values(xml: &str, name: &str) -> Vec<String> {
     found
 }
 
+/// The first text of that name.
+///
+/// # Errors
+/// There is none.
+pub(super) fn first(xml: &str, name: &str) -> io::Result<String> {
+    let found = values(xml, name).into_iter().next();
+    found.ok_or_else(|| io::Error::other(format!("there is no {name} in what EC2 shows: {xml}")))
+}
+
 /// A number in an answer.
 ///
 /// # Errors
