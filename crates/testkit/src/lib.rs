@@ -9,6 +9,7 @@
 
 mod api_server;
 mod bed;
+mod daemons;
 pub mod ec2;
 pub mod http;
 mod https;
@@ -19,6 +20,7 @@ mod wait;
 
 pub use api_server::ApiServer;
 pub use bed::{Bed, NAMESPACE, Output};
+pub use daemons::{ChangedSettings, process_of, replaced, wait_adaptor_serves};
 pub use https::{Reply, https, tls_stream};
 pub use pod::{Pod, PodBuilder, container};
 pub use wait::{wait_for, wait_no_disk_without_machine};

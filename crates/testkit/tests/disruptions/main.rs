@@ -13,21 +13,10 @@ mod warm;
 
 use std::time::Duration;
 
-use peerpods_testkit::{Bed, Pod, wait_for};
+use peerpods_testkit::{Bed, Pod, process_of, replaced, wait_adaptor_serves, wait_for};
 
 /// A daemon is started again within a second, and serves soon after; a busy machine takes longer.
 const RESTART_LIMIT: Duration = Duration::from_secs(60);
-
-/// The process of a daemon of the node; its name as the kernel keeps it, cut to 15 characters.
-#[track_caller]
-fn process_of(bed: &Bed, name: &str) -> String {
-    wait_for(&format!("{name} runs"), RESTART_LIMIT, || {
-        match bed.daemons(name).as_slice() {
-            [only] => Ok(only.clone()),
-            found => Err(format!("{found:?}")),
-        }
-    })
-}
 
 /// Kills a daemon without warning, and waits until another runs in its place.
 #[track_caller]
@@ -40,30 +29,6 @@ fn kill_daemon(bed: &Bed, name: &str) {
 fn replace_daemon(bed: &Bed, name: &str, signal: &str) {
     replaced(bed, name, |process| {
         bed.enter(&["kill", signal, process]).text();
-    });
-}
-
-/// Waits until another process of a daemon runs, after what was done to the one before.
-#[track_caller]
-fn replaced(bed: &Bed, name: &str, act: impl FnOnce(&str)) {
-    let before = process_of(bed, name);
-    act(&before);
-    wait_for(&format!("{name} is started again"), RESTART_LIMIT, || {
-        let now = process_of(bed, name);
-        if now == before { Err(now) } else { Ok(()) }
-    });
-}
-
-/// Waits until the adaptor listens for shims.
-#[track_caller]
-fn wait_adaptor_serves(bed: &Bed) {
-    wait_for("cloud-api-adaptor serves its socket", RESTART_LIMIT, || {
-        let sockets = bed.enter(&["cat", "/proc/net/unix"]).text();
-        if sockets.contains("/run/peerpod/hypervisor.sock") {
-            Ok(())
-        } else {
-            Err(sockets)
-        }
     });
 }
 

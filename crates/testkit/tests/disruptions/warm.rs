@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use peerpods_testkit::{Bed, NAMESPACE, Pod, PodBuilder, Runtime, container, wait_for};
+use peerpods_testkit::{Bed, Pod, PodBuilder, Runtime, container, wait_for};
 use serde_json::{Value, json};
 
-use crate::{RESTART_LIMIT, instances_of, kill_daemon, replaced, wait_adaptor_serves, wait_no_machine};
+use crate::{RESTART_LIMIT, instances_of, kill_daemon, wait_no_machine};
 
 const ADAPTOR: &str = "cloud-api-adapt";
 
@@ -29,21 +29,7 @@ impl<'bed> Pool<'bed> {
     }
 
     fn change(&self, setting: &Value) {
-        let patch = json!({"data": {"WARM_VMS": setting}}).to_string();
-        let patch = [
-            "patch",
-            "configmap",
-            "peer-pods-cm",
-            "--type=merge",
-            "--patch",
-            &patch,
-        ];
-        replaced(self.bed, ADAPTOR, |_| {
-            self.bed
-                .kubectl(&[&["-n", NAMESPACE], &patch[..]].concat())
-                .text();
-        });
-        wait_adaptor_serves(self.bed);
+        self.bed.change_settings(&json!({"WARM_VMS": setting}));
     }
 
     /// Waits until as many VMs wait as are to, and gives their names.

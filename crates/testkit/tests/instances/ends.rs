@@ -1,28 +1,12 @@
 //! Several instances at once, and how they end other than by their pods.
 
-use peerpods_testkit::{Bed, Pod, PodBuilder, Runtime, container};
-use serde_json::json;
+use peerpods_testkit::{Bed, Pod};
 
 use crate::{
     BOOT_LIMIT,
     account::{Account, terminate},
-    instance_of, wait_as_before,
+    created, instance_of, wait_as_before, wait_killed,
 };
-
-fn created<'bed>(bed: &'bed Bed, name: &str) -> Pod<'bed> {
-    PodBuilder::new(name, Runtime::PeerPod, vec![container("main", "sleep 1000000")])
-        .spec("restartPolicy", json!("Never"))
-        .create(bed)
-}
-
-/// Waits for the pod's end and checks that its container is said to have gone with its VM.
-#[track_caller]
-fn wait_killed(pod: &Pod<'_>) {
-    pod.wait_phase("Failed");
-    let ended = pod.container_status("main")["state"]["terminated"].clone();
-    let message = ended["message"].as_str().unwrap_or_default();
-    assert!(message.contains("virtual machine is gone"), "{ended}");
-}
 
 #[test]
 fn pods_at_once_have_an_instance_each_and_learn_of_their_ends() {

@@ -5,16 +5,39 @@
 mod account;
 mod ends;
 mod life;
+mod settings;
 
 use std::time::Duration;
 
-use peerpods_testkit::{Bed, Pod, wait_for};
-use serde_json::Value;
+use peerpods_testkit::{Bed, Pod, PodBuilder, Runtime, container, wait_for};
+use serde_json::{Value, json};
 
 /// Firmware, kernel and all are emulated, for several instances at once, beside whatever else the machine does.
 const BOOT_LIMIT: Duration = Duration::from_secs(300);
 /// What ends takes seconds.
 const END_LIMIT: Duration = Duration::from_secs(60);
+
+/// Some seconds; the container image with the disk is pulled, too.
+const PUBLICATION_LIMIT: Duration = Duration::from_secs(180);
+/// A node asks three times a minute whether instances are taken back, and its first answer may be as old.
+const NOTICE_LIMIT: Duration = Duration::from_secs(90);
+
+/// A pod that does nothing, and is not started again.
+fn created<'bed>(bed: &'bed Bed, name: &str) -> Pod<'bed> {
+    PodBuilder::new(name, Runtime::PeerPod, vec![container("main", "sleep 1000000")])
+        .spec("restartPolicy", json!("Never"))
+        .create(bed)
+}
+
+/// Waits for the pod's end and checks that its container is said to have gone with its VM; gives the words.
+#[track_caller]
+fn wait_killed(pod: &Pod<'_>) -> String {
+    pod.wait_phase("Failed");
+    let ended = pod.container_status("main")["state"]["terminated"].clone();
+    let message = ended["message"].as_str().unwrap_or_default();
+    assert!(message.contains("virtual machine is gone"), "{ended}");
+    message.to_owned()
+}
 
 /// The PeerPods that there are.
 fn peer_pods(bed: &Bed) -> Vec<Value> {
