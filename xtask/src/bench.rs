@@ -82,6 +82,8 @@ enum Measurement {
     Fleet,
     /// Admission reviews at a steady rate.
     Webhook,
+    /// The guest's own part of a boot on EC2's devices, and the kernel's.
+    BootEc2,
     /// What the adaptor adds to a launch on EC2.
     Launch,
 }
@@ -208,6 +210,7 @@ fn measure(measurement: Measurement, context: &Context) -> Result<Vec<row::Row>>
         Measurement::Network => network::measure(context),
         Measurement::Fleet => fleet::measure(context),
         Measurement::Webhook => webhook::measure(context),
+        Measurement::BootEc2 => boot::ec2(context),
         Measurement::Launch => launch::measure(context),
     }
 }

@@ -32,7 +32,7 @@ use anyhow::{Context, Result, bail, ensure};
 pub(crate) use self::{
     artifacts::{Artifacts, Product, Profile, disk_for_arm, prepare, product},
     chart::{CHART, NAMESPACE, kubectl},
-    debian::promtool,
+    debian::{firmware, promtool},
     init::{init, refresh},
     layout::{image, second_cgroup},
     plan::Provider,

@@ -86,7 +86,7 @@ pub(super) fn registry() -> Result<PathBuf> {
 }
 
 /// The folder with the UEFI firmware for QEMU: `OVMF_CODE_4M.fd`, `OVMF_VARS_4M.fd` and more.
-pub(super) fn firmware() -> Result<PathBuf> {
+pub(crate) fn firmware() -> Result<PathBuf> {
     Ok(unpacked(Architecture::Amd64, FIRMWARE)?.join("usr/share/OVMF"))
 }
 

@@ -11,8 +11,8 @@ use peerpods_testkit::{
 use peerpods_tunnel::network;
 
 use crate::{
+    instance::facts,
     metadata_access::{ask, ip},
-    user_data::facts,
 };
 
 const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);

@@ -7,6 +7,7 @@ mod address;
 mod clock;
 mod disk;
 mod external;
+mod instance;
 mod metadata_access;
 mod user_data;
 

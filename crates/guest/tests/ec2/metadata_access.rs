@@ -19,7 +19,7 @@ use peerpods_testkit::{
 use peerpods_tunnel::network::{self, LinkConfig};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::user_data::facts;
+use crate::instance::facts;
 
 const IPV6: &str = "fd00:ec2::254";
 

@@ -9,25 +9,11 @@ use std::{
 use flate2::{Compression, write::GzEncoder};
 use peerpods_guest::ec2::metadata::{MetadataError, primary_mac, user_data};
 use peerpods_testkit::{
-    ec2::{InstanceFacts, InterfaceFacts, MetadataService},
+    ec2::MetadataService,
     http::{HttpAnswer, HttpServer},
 };
 
-pub(crate) fn facts(user_data: Option<Vec<u8>>) -> InstanceFacts {
-    InstanceFacts {
-        instance_id: "i-0123456789abcdef0".to_owned(),
-        image_id: "ami-0123456789abcdef0".to_owned(),
-        instance_type: "m6a.large".to_owned(),
-        account_id: "123456789012".to_owned(),
-        region: "eu-central-1".to_owned(),
-        availability_zone: "eu-central-1a".to_owned(),
-        interfaces: vec![InterfaceFacts {
-            private_ip: Ipv4Addr::new(10, 0, 7, 9),
-            mac: "02:00:00:00:00:07".to_owned(),
-        }],
-        user_data,
-    }
-}
+use crate::instance::facts;
 
 fn service(user_data: Option<Vec<u8>>) -> MetadataService {
     MetadataService::start((Ipv4Addr::LOCALHOST, 0).into(), 1, facts(user_data)).unwrap()
