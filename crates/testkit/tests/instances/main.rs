@@ -4,6 +4,7 @@
 
 mod account;
 mod ends;
+mod external;
 mod life;
 mod settings;
 

@@ -25,6 +25,8 @@ const COMMANDS: &[&str] = &[
     "-n outside address add 10.250.0.254/24 dev eth0",
     "-n outside link set eth0 up",
     "-n outside route add 10.244.0.0/24 via 10.250.0.1",
+    // The subnets of instances, with PROVIDER=aws.
+    "-n outside route add 172.31.0.0/16 via 10.250.0.1",
     "route add default via 10.250.0.254",
 ];
 /// Of this network namespace alone.
