@@ -1,7 +1,9 @@
 //! What changes peer pods as they are created, and which namespaces may have them.
 //!
-//! One of two ways is in force, the webhook or the policy; whichever is wanted is there before the other goes. Both at once do
-//! what one does: what was changed once is not changed again.
+//! One of two ways is in force, the webhook or the policy; whichever is wanted is in force before the other goes. Both at once
+//! do what one does: what was changed once is not changed again.
+
+use std::time::Duration;
 
 use k8s_openapi::{ByteString, jiff::Timestamp};
 use peerpods_api::{KataConfig, PeerPodAdmission, admission::POLICY, admission::WEBHOOK_CONFIGURATION};
@@ -34,6 +36,41 @@ const NAMESPACE_POLICY: [(Kind, &str); 2] = [
     (Kind::ValidatingAdmissionPolicyBinding, names::NAMESPACE_POLICY),
     (Kind::ValidatingAdmissionPolicy, names::NAMESPACE_POLICY),
 ];
+
+/// How long API servers may take until they act by a policy that is there. Each looks for new ones by itself, once a second; a
+/// busy one is late.
+const POLICY_DELAY: Duration = Duration::from_secs(10);
+
+/// How far the policy is that changes pods.
+enum MutationPolicy {
+    Absent,
+    /// It is there; this much later it is in force.
+    TakenUp(Duration),
+    InForce,
+}
+
+fn mutation_policy(observed: &Observed, now: Timestamp) -> MutationPolicy {
+    let mut state = MutationPolicy::InForce;
+    for (kind, name) in MUTATION_POLICY {
+        let Some(object) = observed.objects.get(&ObjectKey::new(kind, name)) else {
+            return MutationPolicy::Absent;
+        };
+        let made = object["metadata"]["creationTimestamp"].as_str();
+        // The API server gives every object one.
+        let Some(made) = made.and_then(|made| made.parse::<Timestamp>().ok()) else {
+            continue;
+        };
+        // A clock that is behind the API server's waits no longer than one that is not.
+        let passed = Duration::try_from(now.duration_since(made)).unwrap_or_default();
+        let left = POLICY_DELAY.saturating_sub(passed);
+        state = match state {
+            MutationPolicy::TakenUp(longer) if longer >= left => MutationPolicy::TakenUp(longer),
+            state if left.is_zero() => state,
+            _ => MutationPolicy::TakenUp(left),
+        };
+    }
+    state
+}
 
 /// The way that can be had: without the API server's help it is the webhook, whatever is asked for.
 fn way(config: &KataConfig, observed: &Observed) -> PeerPodAdmission {
@@ -77,26 +114,31 @@ pub(super) fn wanted(
     wanted
 }
 
-/// Removes what is no longer wanted, once what is wanted instead is there.
+/// Removes what is no longer wanted, once what is wanted instead is in force.
 pub(super) fn remove_unwanted(
     config: &KataConfig,
     observed: &Observed,
     installation: &Installation,
+    now: Timestamp,
     plan: &mut Plan,
 ) {
+    let policy = mutation_policy(observed, now);
+    if let (PeerPodAdmission::Policy, MutationPolicy::TakenUp(left)) = (way(config, observed), &policy) {
+        plan.look_again(*left);
+    }
     let mut remove = |objects: &[(Kind, &str)]| {
         let there = objects.iter().filter(|object| is_there(observed, **object));
         plan.actions
             .extend(there.map(|(kind, name)| Action::Remove(ObjectKey::new(*kind, name))));
     };
-    let is_policy_there = MUTATION_POLICY.iter().all(|object| is_there(observed, *object));
-    match way(config, observed) {
-        PeerPodAdmission::Webhook if is_there(observed, REGISTRATION) => remove(&MUTATION_POLICY),
-        PeerPodAdmission::Policy if is_policy_there && is_there(observed, REGISTRATION) => {
+    match (way(config, observed), policy) {
+        (PeerPodAdmission::Webhook, _) if is_there(observed, REGISTRATION) => remove(&MUTATION_POLICY),
+        (PeerPodAdmission::Policy, MutationPolicy::InForce) if is_there(observed, REGISTRATION) => {
             remove(&[REGISTRATION])
         }
-        PeerPodAdmission::Policy if is_policy_there => remove(&BACKEND),
-        PeerPodAdmission::Webhook | PeerPodAdmission::Policy => {}
+        (PeerPodAdmission::Policy, MutationPolicy::InForce) => remove(&BACKEND),
+        (PeerPodAdmission::Policy, MutationPolicy::Absent | MutationPolicy::TakenUp(_))
+        | (PeerPodAdmission::Webhook, _) => {}
     }
     if installation.issuer.is_none() && is_there(observed, ISSUED_CERTIFICATE) {
         // With the Secret: the operator's own has another time, and nobody else's annotations.
@@ -185,9 +227,25 @@ fn registered_authority(observed: &Observed) -> Option<String> {
     String::from_utf8(bundle.0).ok()
 }
 
-/// Whether peer pods are changed as they are created.
-pub(super) fn is_in_force(observed: &Observed) -> bool {
-    is_there(observed, REGISTRATION) || MUTATION_POLICY.iter().all(|object| is_there(observed, *object))
+/// Why peer pods may not be changed as they are created; none where they are.
+pub(super) fn missing(observed: &Observed, now: Timestamp) -> Option<NotChanged> {
+    if is_there(observed, REGISTRATION) {
+        return None;
+    }
+    match mutation_policy(observed, now) {
+        MutationPolicy::InForce => None,
+        MutationPolicy::TakenUp(_) => Some(NotChanged::PolicyNotInForce),
+        MutationPolicy::Absent => Some(NotChanged::WebhookNotReady),
+    }
+}
+
+/// What keeps peer pods from being changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NotChanged {
+    /// API servers may not act by the policy yet.
+    PolicyNotInForce,
+    /// No replica of the webhook answers yet.
+    WebhookNotReady,
 }
 
 fn is_there(observed: &Observed, (kind, name): (Kind, &str)) -> bool {

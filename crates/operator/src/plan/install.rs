@@ -45,7 +45,7 @@ pub(super) fn plan(
     problems.extend(config.spec.level().err().map(settings::Problem::LogLevel));
     problems.extend(settings::refused(observed));
     admission::certificate(config, observed, installation, now, plan);
-    admission::remove_unwanted(config, observed, installation, plan);
+    admission::remove_unwanted(config, observed, installation, now, plan);
     default_config(observed, installation, plan);
 
     let (wanted, invalid_selector) = match selection::selected(&config.spec, &observed.nodes) {

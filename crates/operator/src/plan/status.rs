@@ -7,7 +7,7 @@ use peerpods_api::{KataConfig, KataConfigStatus, KataNodes, NodeFailure, names};
 
 use super::{
     action::{Action, Plan},
-    admission,
+    admission::{self, NotChanged},
     conditions::{self, Said},
     events,
     image::{self, Publication},
@@ -55,7 +55,7 @@ pub(super) fn say(
     let kata_nodes = nodes(&situation.states);
     let mut said = vec![
         in_progress(situation, &kata_nodes),
-        ready(config, situation, &kata_nodes, observed),
+        ready(config, situation, &kata_nodes, observed, now),
         settings(situation),
     ];
     said.extend(situation.publication.as_ref().map(Publication::said));
@@ -220,7 +220,13 @@ fn failures(nodes: &KataNodes) -> String {
 }
 
 /// Everything that keeps pods from running, the first cause first; its reason is the condition's.
-fn ready(config: &KataConfig, situation: &Situation, nodes: &KataNodes, observed: &Observed) -> Said {
+fn ready(
+    config: &KataConfig,
+    situation: &Situation,
+    nodes: &KataNodes,
+    observed: &Observed,
+    now: Timestamp,
+) -> Said {
     let kind = names::conditions::READY;
     if situation.uninstalling.is_some() {
         return Said::no(
@@ -267,9 +273,16 @@ fn ready(config: &KataConfig, situation: &Situation, nodes: &KataNodes, observed
     causes.extend(adaptors(nodes, observed));
     causes.extend(admission::problem(config, observed));
     causes.extend(situation.missing_certificate.clone());
-    if !admission::is_in_force(observed) {
-        let why = failing(observed, Component::Webhook).unwrap_or("no pod of it is ready yet".into());
-        causes.push(("WebhookNotReady", format!("pods are not changed yet: {why}")));
+    match admission::missing(observed, now) {
+        None => {}
+        Some(NotChanged::PolicyNotInForce) => causes.push((
+            "PolicyNotInForce",
+            "pods are not changed yet: API servers take up the policy in seconds".into(),
+        )),
+        Some(NotChanged::WebhookNotReady) => {
+            let why = failing(observed, Component::Webhook).unwrap_or("no pod of it is ready yet".into());
+            causes.push(("WebhookNotReady", format!("pods are not changed yet: {why}")));
+        }
     }
     match causes.first() {
         None => Said::yes(

@@ -190,6 +190,7 @@ fn only_named_namespaces_may_have_peer_pods(lab: &Lab) {
         "{refused}"
     );
     lab.kubectl(&["label", "namespace", "default", "peer-pods=yes"]);
+    // API servers took up the policy that changes pods before the webhook went; that of namespaces follows the label.
     let made = wait_for("the label allows it", LIMIT, attempt);
     assert_eq!(
         made["spec"]["containers"][0]["resources"]["limits"]["kata.peerpods.io/vm"],

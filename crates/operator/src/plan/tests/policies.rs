@@ -1,5 +1,7 @@
 //! Rules for what takes the place of the webhook, and for the namespaces of peer pods.
 
+use std::time::Duration;
+
 use peerpods_api::{
     PeerPodAdmission, PeerPodNamespaces,
     admission::{POLICY, WEBHOOK_CONFIGURATION},
@@ -7,7 +9,7 @@ use peerpods_api::{
 };
 
 use super::{World, installed};
-use crate::{managed::Kind, names};
+use crate::{managed::Kind, manifests, names};
 
 #[test]
 fn the_policy_takes_the_place_of_the_webhook_and_the_other_way_round() {
@@ -41,6 +43,30 @@ fn the_policy_takes_the_place_of_the_webhook_and_the_other_way_round() {
     world.settle();
     assert_eq!(changed(&world), (true, true, false));
     assert_eq!(world.condition(conditions::READY).reason, "PolicyNotServed");
+}
+
+#[test]
+fn the_webhook_stays_until_api_servers_act_by_the_policy() {
+    let mut world = installed(&["one"]);
+    let is_registered = |world: &World| {
+        let registration = world.object(Kind::MutatingWebhookConfiguration, WEBHOOK_CONFIGURATION);
+        registration.is_some()
+    };
+    // The policy is there since this moment.
+    for object in manifests::mutation_policy() {
+        let mut body = object.body;
+        body["metadata"]["creationTimestamp"] = world.now.to_string().into();
+        world.observed.objects.insert(object.key, body);
+    }
+    world.config_mut().spec.peer_pod_admission = PeerPodAdmission::Policy;
+    world.settle();
+    assert!(is_registered(&world));
+    let again = world.plan().look_again_after.unwrap();
+    assert!(again <= Duration::from_secs(10), "{again:?}");
+    world.now += Duration::from_secs(10);
+    world.settle();
+    assert!(!is_registered(&world));
+    assert_eq!(world.condition(conditions::READY).status, "True");
 }
 
 #[test]
