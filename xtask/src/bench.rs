@@ -14,6 +14,7 @@ mod boot;
 mod command;
 mod context;
 mod exec;
+mod figures;
 mod fleet;
 mod history;
 mod launch;

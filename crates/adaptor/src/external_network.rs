@@ -1,6 +1,7 @@
 //! The way of what pods send to the outside of their cluster.
 
 use peerpods_proto::payload::{IpNet, PodNetwork};
+use peerpods_provider::parse_switch;
 use peerpods_tunnel::network::PodInterface;
 
 use crate::settings::CloudProvider;
@@ -67,10 +68,9 @@ impl ExternalNetwork {
 
 /// Reads `true` or `false`; a text that is empty is none, because a key that was emptied in a ConfigMap leaves one.
 pub(crate) fn switch(text: &str) -> Result<bool, String> {
-    match text.trim().to_ascii_lowercase().as_str() {
-        "true" | "1" | "t" => Ok(true),
-        "false" | "0" | "f" | "" => Ok(false),
-        _ => Err(format!("{text:?} is neither true nor false")),
+    match text.trim() {
+        "" => Ok(false),
+        said => parse_switch(said).ok_or_else(|| format!("{text:?} is neither true nor false")),
     }
 }
 

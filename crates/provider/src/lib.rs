@@ -15,10 +15,12 @@ pub mod conformance;
 mod error;
 pub mod fake;
 pub mod local;
+mod switch;
 mod types;
 
 pub use address_pool::{AddressPool, InvalidPool};
 pub use error::ProviderError;
+pub use switch::parse_switch;
 pub use types::*;
 
 use async_trait::async_trait;

@@ -7,11 +7,12 @@ use serde::Deserialize;
 
 use super::{
     context::Context,
+    figures::figures,
     row::{Row, Unit},
     samples::Samples,
 };
 use crate::{
-    process::{cargo, output},
+    process::cargo,
     testbed::{firmware, image},
 };
 
@@ -46,9 +47,7 @@ pub(super) fn ec2(context: &Context) -> Result<Vec<Row>> {
     bench
         .env("PEERPODS_TEST_DISK", image().join("disk.raw"))
         .env("PEERPODS_TEST_FIRMWARE", firmware()?);
-    let printed = output(&mut bench)?;
-    let last = printed.lines().last().context("the benchmark printed nothing")?;
-    let measured: Measured = serde_json::from_str(last).context("the benchmark did not print its figures")?;
+    let measured: Measured = figures(&mut bench)?;
     let (mut kernel, mut guest, mut share) = (Samples::default(), Samples::default(), Samples::default());
     for (of_kernel, of_guest) in measured
         .kernel_milliseconds

@@ -1,17 +1,15 @@
 //! What the adaptor adds to a launch on EC2: `crates/adaptor/benches/launch.rs`, on EC2's emulator.
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use serde::Deserialize;
 
 use super::{
     context::Context,
+    figures::figures,
     row::{Goal, Row, Unit},
     samples::Samples,
 };
-use crate::{
-    process::{cargo, output},
-    tools,
-};
+use crate::{process::cargo, tools};
 
 /// What is aimed at, of the slowest of a hundred.
 const GOAL_MILLISECONDS: f64 = 20.0;
@@ -43,9 +41,7 @@ pub(super) fn measure(context: &Context) -> Result<Vec<Row>> {
         "--",
         pods.as_str(),
     ];
-    let printed = output(cargo(&bench).env("PEERPODS_TEST_MOTO", tools::moto()?))?;
-    let last = printed.lines().last().context("the benchmark printed nothing")?;
-    let measured: Measured = serde_json::from_str(last).context("the benchmark did not print its figures")?;
+    let measured: Measured = figures(cargo(&bench).env("PEERPODS_TEST_MOTO", tools::moto()?))?;
     let row = |name, what, value| Row::new(name, what, Unit::Milliseconds, Samples::one(value));
     Ok(vec![
         row(

@@ -1,14 +1,15 @@
 //! The webhook under a steady load: `crates/webhook/benches/reviews.rs`, and what its program weighs.
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use serde::Deserialize;
 
 use super::{
     context::Context,
+    figures::figures,
     row::{Goal, Row, Unit},
     samples::Samples,
 };
-use crate::process::{cargo, output};
+use crate::process::cargo;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -32,9 +33,7 @@ pub(super) fn measure(context: &Context) -> Result<Vec<Row>> {
         "--bench",
         "reviews",
     ];
-    let printed = output(cargo(&bench).args(["--profile", context.profile.name()]))?;
-    let last = printed.lines().last().context("the benchmark printed nothing")?;
-    let measured: Measured = serde_json::from_str(last).context("the benchmark did not print its figures")?;
+    let measured: Measured = figures(cargo(&bench).args(["--profile", context.profile.name()]))?;
     let row =
         |name, what: &str, unit, value, goal| Row::new(name, what, unit, Samples::one(value)).goal(goal);
     let rate = format!(

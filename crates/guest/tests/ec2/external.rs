@@ -3,7 +3,6 @@
 use std::{io, net::Ipv4Addr, path::Path, process::Command, sync::mpsc, thread};
 
 use peerpods_guest::ec2::{close_metadata, external::External, join_network, open_metadata};
-use peerpods_proto::payload::{PodNetwork, Route, TunnelType};
 use peerpods_testkit::{
     ec2::{InterfaceFacts, METADATA_ADDRESS, MetadataService, Subnet, SubnetSettings},
     namespaces::in_namespaces,
@@ -11,7 +10,7 @@ use peerpods_testkit::{
 use peerpods_tunnel::network;
 
 use crate::{
-    instance::facts,
+    instance::{Interfaces, facts, pod_network},
     metadata_access::{ask, ip},
 };
 
@@ -76,32 +75,6 @@ fn in_a_vm<Story: Future<Output = ()>>(story: impl FnOnce() -> Story + Send) {
     });
 }
 
-fn pod_network() -> PodNetwork {
-    let default = Route {
-        dst: None,
-        gw: Some("10.244.0.1".parse().unwrap()),
-        dev: "eth0".to_owned(),
-        protocol: None,
-        scope: None,
-    };
-    PodNetwork {
-        pod_ip: "10.244.0.5/24".parse().unwrap(),
-        further_pod_ips: Vec::new(),
-        pod_hw_addr: "0a:58:0a:f4:00:05".to_owned(),
-        interface: "eth0".to_owned(),
-        worker_node_ip: "10.0.0.1/20".parse().unwrap(),
-        tunnel_type: TunnelType::Vxlan,
-        routes: vec![default],
-        neighbors: Vec::new(),
-        mtu: 8951,
-        index: 0,
-        vxlan_port: 4789,
-        vxlan_id: 555_000,
-        dedicated: false,
-        external_net_via_pod_vm: true,
-    }
-}
-
 /// `ip …` in a network namespace.
 fn shown(namespace: &Path, arguments: &str) -> String {
     let enter = format!("--net={}", namespace.display());
@@ -128,9 +101,11 @@ fn the_primary_interface_is_the_vms_and_the_other_its_pods() {
         let folder = tempfile::tempdir().unwrap();
         let pod = folder.path().join("podns");
         network::create_namespace(&pod).unwrap();
-        let external = External::join(&pod, &pod_network()).await.unwrap();
-        network::attach(&pod_network(), &pod).await.unwrap();
-        external.open(&pod_network()).await.unwrap();
+        let external = External::join(&pod, &pod_network(Interfaces::Two)).await.unwrap();
+        network::attach(&pod_network(Interfaces::Two), &pod)
+            .await
+            .unwrap();
+        external.open(&pod_network(Interfaces::Two)).await.unwrap();
         let device = shown(&pod, "address show external0");
         assert!(
             device.contains("10.0.7.10/20") && device.contains("mtu 9001"),

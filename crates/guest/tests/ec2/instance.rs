@@ -225,11 +225,12 @@ pub(crate) fn limit() -> context::Context {
     context::with_duration(REQUEST_LIMIT)
 }
 
-fn payload(identity: &ClientIdentity, join_secret: &JoinSecret, interfaces: Interfaces) -> Vec<u8> {
-    let pod_network = PodNetwork {
-        pod_ip: "10.244.0.9/24".parse().unwrap(),
+/// The network of an instance's pod, whose default route is by its worker.
+pub(crate) fn pod_network(interfaces: Interfaces) -> PodNetwork {
+    PodNetwork {
+        pod_ip: "10.244.0.5/24".parse().unwrap(),
         further_pod_ips: Vec::new(),
-        pod_hw_addr: "0a:58:0a:f4:00:09".to_owned(),
+        pod_hw_addr: "0a:58:0a:f4:00:05".to_owned(),
         interface: "eth0".to_owned(),
         worker_node_ip: "10.0.0.1/20".parse().unwrap(),
         tunnel_type: TunnelType::Vxlan,
@@ -247,10 +248,13 @@ fn payload(identity: &ClientIdentity, join_secret: &JoinSecret, interfaces: Inte
         vxlan_id: 555_000,
         dedicated: false,
         external_net_via_pod_vm: interfaces == Interfaces::Two,
-    };
+    }
+}
+
+fn payload(identity: &ClientIdentity, join_secret: &JoinSecret, interfaces: Interfaces) -> Vec<u8> {
     let payload = BootPayload {
         forwarder: ForwarderConfig {
-            pod_network,
+            pod_network: pod_network(interfaces),
             pod_namespace: "default".to_owned(),
             pod_name: "web".to_owned(),
             tls_client_ca: Some(identity.authority_pem.clone()),

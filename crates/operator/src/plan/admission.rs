@@ -50,7 +50,7 @@ enum MutationPolicy {
 }
 
 fn mutation_policy(observed: &Observed, now: Timestamp) -> MutationPolicy {
-    let mut state = MutationPolicy::InForce;
+    let mut longest = Duration::ZERO;
     for (kind, name) in MUTATION_POLICY {
         let Some(object) = observed.objects.get(&ObjectKey::new(kind, name)) else {
             return MutationPolicy::Absent;
@@ -60,16 +60,15 @@ fn mutation_policy(observed: &Observed, now: Timestamp) -> MutationPolicy {
         let Some(made) = made.and_then(|made| made.parse::<Timestamp>().ok()) else {
             continue;
         };
-        // A clock that is behind the API server's waits no longer than one that is not.
+        // Nothing has passed for a clock that is behind the API server's.
         let passed = Duration::try_from(now.duration_since(made)).unwrap_or_default();
-        let left = POLICY_DELAY.saturating_sub(passed);
-        state = match state {
-            MutationPolicy::TakenUp(longer) if longer >= left => MutationPolicy::TakenUp(longer),
-            state if left.is_zero() => state,
-            _ => MutationPolicy::TakenUp(left),
-        };
+        longest = longest.max(POLICY_DELAY.saturating_sub(passed));
     }
-    state
+    if longest.is_zero() {
+        MutationPolicy::InForce
+    } else {
+        MutationPolicy::TakenUp(longest)
+    }
 }
 
 /// The way that can be had: without the API server's help it is the webhook, whatever is asked for.

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fmt, net::IpAddr};
 
 use peerpods_api::{UnknownLogLevel, VmLimit, names};
+use peerpods_provider::parse_switch;
 
 use super::conditions;
 use crate::{
@@ -120,12 +121,7 @@ const FORMS: [Form; 8] = [
     Form {
         key: "EXTERNAL_NETWORK_VIA_PODVM",
         wanted: "true or false",
-        is: |value| {
-            matches!(
-                value.to_ascii_lowercase().as_str(),
-                "true" | "t" | "1" | "false" | "f" | "0"
-            )
-        },
+        is: |value| parse_switch(value).is_some(),
     },
     Form {
         key: "POD_SUBNET_CIDRS",

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use peerpods_aws::{AwsSettings, Region, StaticCredentials};
+use peerpods_provider::parse_switch;
 
 use super::{
     AwsArguments, AwsProviderSettings, ConfidentialVm, InstanceProfile, Interfaces, InvalidSetting,
@@ -200,16 +201,14 @@ impl Reader<'_> {
     }
 
     fn switch(&mut self, name: &'static str, default: bool) -> bool {
-        match self.text(name).map(|text| text.to_ascii_lowercase()).as_deref() {
-            None => default,
-            Some("true" | "1" | "t") => true,
-            Some("false" | "0" | "f") => false,
-            Some(other) => {
-                let problem = format!("is true or false, not {other:?}");
-                self.wrong(name, problem);
-                default
-            }
-        }
+        let Some(text) = self.text(name) else {
+            return default;
+        };
+        parse_switch(&text).unwrap_or_else(|| {
+            let problem = format!("is true or false, not {:?}", text.to_ascii_lowercase());
+            self.wrong(name, problem);
+            default
+        })
     }
 
     fn root_volume(&mut self) -> u32 {

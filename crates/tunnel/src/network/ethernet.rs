@@ -45,9 +45,9 @@ impl EthernetDevice {
         self.mac
     }
 
-    /// Its number.
-    pub(super) fn index(&self) -> u32 {
-        self.link.index
+    /// The device itself.
+    pub(super) fn link(&self) -> &Link {
+        &self.link
     }
 
     /// Starts it, for whoever asks the network for an address.

@@ -46,16 +46,10 @@ impl ExternalLink {
             source,
         })?;
         let root = Netlink::here()?;
-        let link = Link {
-            index: below.index(),
-            name: below.name().to_owned(),
-            mac: below.mac().to_vec(),
-            mtu: 0,
-        };
-        root.have_no_addresses(&link).await?;
-        root.filter(&link, guard.load()?.as_fd(), PROGRAM).await?;
+        root.have_no_addresses(below.link()).await?;
+        root.filter(below.link(), guard.load()?.as_fd(), PROGRAM).await?;
         below.start().await?;
-        let made = LinkMacVlan::new(EXTERNAL_NAME, below.index(), MacVlanMode::Passthrough)
+        let made = LinkMacVlan::new(EXTERNAL_NAME, below.link().index, MacVlanMode::Passthrough)
             .setns_by_fd(namespace.as_raw_fd());
         root.add(EXTERNAL_NAME, "make the device", made.build()).await?;
         let pod = Netlink::inside(netns)?;
@@ -86,7 +80,7 @@ impl ExternalLink {
     /// [`NetworkError`].
     pub async fn configure(&self, config: &LinkConfig, pod_network: &PodNetwork) -> Result<(), NetworkError> {
         let (root, pod) = (Netlink::here()?, Netlink::inside(&self.netns)?);
-        let mtu = device(self.below.index()).mtu(config.mtu);
+        let mtu = device(self.below.link().index).mtu(config.mtu);
         root.change(self.below.name(), "set the MTU of the device", mtu)
             .await?;
         let link = find(&pod).await?;
